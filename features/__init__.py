@@ -1,0 +1,1 @@
+"""What can be heard and placed, without labels: decoding and handcrafted features."""

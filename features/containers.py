@@ -1,0 +1,154 @@
+"""What libsndfile does not tell: OGG links and endings, WAV sizes nobody wrote.
+
+libsndfile decodes only the first link of a chained OGG file, takes an OGG file that was
+cut for a shorter one, and reads a WAV file whose data size is still 0 (the recorder lost
+power) as empty. Each of the three is silent, so the containers are walked here.
+Sources: RFC 3533 (OGG pages); Multimedia Programming Interface 1.0 (RIFF).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PAGE = b"OggS"
+_PAGE_HEADER = 27
+_CONTINUED_LACING = 255
+_BEGINS, _ENDS = 0x02, 0x04
+_SEARCH_BYTES = 1 << 16
+_UNSIZED = 0x7FFFF000
+"""Data sizes from here on mean "not known yet": recorders and pipes write 2 or 4 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class OggLayout:
+    """Links of an OGG file.
+
+    Attributes:
+        links: byte range `[start, end)` of each link, in order.
+        ended: whether every stream of every link has its end-of-stream page.
+    """
+
+    links: tuple[tuple[int, int], ...]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WavLayout:
+    """The data chunk of a RIFF WAVE file.
+
+    Attributes:
+        size_offset: offset of the four bytes that hold the chunk's size.
+        declared: size of the data that the header declares, in bytes.
+        available: bytes that lie behind the chunk's header.
+        crashed: the size is 0 although sound lies behind it.
+    """
+
+    size_offset: int
+    declared: int
+    available: int
+    crashed: bool
+
+    @property
+    def cut(self) -> bool:
+        """Whether bytes that the header declares are missing."""
+        return self.available < self.declared < _UNSIZED
+
+    @property
+    def patches(self) -> dict[int, bytes]:
+        """The sizes that the recorder would have written, by offset."""
+        riff_size = min(self.size_offset + 4 + self.available - 8, 0xFFFFFFFF)
+        data_size = min(self.available, 0xFFFFFFFF)
+        return {
+            4: riff_size.to_bytes(4, "little"),
+            self.size_offset: data_size.to_bytes(4, "little"),
+        }
+
+
+def ogg_layout(descriptor: int, n_bytes: int) -> OggLayout | None:
+    """Walk the pages of an OGG file; None if it is not one."""
+    if os.pread(descriptor, 4, 0) != _PAGE:
+        return None
+    starts: list[int] = []
+    streams: set[int] = set()  # begun in this link and not yet ended
+    ended = True
+    beginning = False
+    for offset, flags, serial, whole in _pages(descriptor, n_bytes):
+        begins = bool(flags & _BEGINS)
+        if begins and not beginning:
+            starts.append(offset)
+            ended = ended and not streams  # a link may follow one that was cut
+            streams = set()
+        beginning = begins
+        if begins:
+            streams.add(serial)
+        if flags & _ENDS and whole:
+            streams.discard(serial)
+    starts = starts or [0]
+    return OggLayout(tuple(zip(starts, [*starts[1:], n_bytes], strict=True)), ended and not streams)
+
+
+def _pages(descriptor: int, n_bytes: int) -> Iterator[tuple[int, int, int, bool]]:
+    """Offset, flags, serial number and completeness of each page."""
+    offset = 0
+    while offset + _PAGE_HEADER <= n_bytes:
+        header = os.pread(descriptor, _PAGE_HEADER + 255, offset)
+        if header[:4] != _PAGE or len(header) < _PAGE_HEADER:
+            following = _find(descriptor, _PAGE, offset + 1)
+            if following < 0:
+                return
+            offset = following
+            continue
+        n_segments = header[26]
+        lacing = header[_PAGE_HEADER : _PAGE_HEADER + n_segments]
+        end = offset + _PAGE_HEADER + n_segments + sum(lacing)
+        yield offset, header[5], int.from_bytes(header[14:18], "little"), end <= n_bytes
+        offset = end
+
+
+def _find(descriptor: int, needle: bytes, offset: int) -> int:
+    while True:
+        chunk = os.pread(descriptor, _SEARCH_BYTES, offset)
+        place = chunk.find(needle)
+        if place >= 0:
+            return offset + place
+        if len(chunk) < _SEARCH_BYTES:
+            return -1
+        offset += _SEARCH_BYTES - len(needle) + 1
+
+
+def wav_layout(descriptor: int, n_bytes: int) -> WavLayout | None:
+    """Find the data chunk of a RIFF WAVE file; None if there is none to be found."""
+    head = os.pread(descriptor, 12, 0)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return None
+    saw_format = False
+    for name, offset, size in _chunks(descriptor, 12, n_bytes):
+        saw_format = saw_format or name == b"fmt "
+        if name != b"data":
+            continue
+        available = n_bytes - offset - 8
+        crashed = size == 0 and available > 0 and saw_format
+        if crashed and _ends_in_chunks(descriptor, offset + 8, n_bytes):
+            crashed = False  # an empty recording with metadata behind it
+        return WavLayout(offset + 4, size, available, crashed)
+    return None
+
+
+def _chunks(descriptor: int, offset: int, n_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, offset and declared size of each RIFF chunk."""
+    while offset + 8 <= n_bytes:
+        header = os.pread(descriptor, 8, offset)
+        size = int.from_bytes(header[4:8], "little")
+        yield header[:4], offset, size
+        offset += 8 + size + size % 2
+
+
+def _ends_in_chunks(descriptor: int, offset: int, n_bytes: int) -> bool:
+    end = offset
+    for name, start, size in _chunks(descriptor, offset, n_bytes):
+        if not (name.isascii() and name.decode("ascii").isprintable()):
+            return False
+        end = start + 8 + size
+    return end in {n_bytes, n_bytes - 1, n_bytes + 1} and end > offset

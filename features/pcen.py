@@ -1,0 +1,82 @@
+"""Per-channel energy normalisation with the smoother's state carried over the recording.
+
+PCEN divides each mel band by a running mean of itself, so steady noise and gain fall away
+and what begins stands out. The running mean remembers about .4 s. Restarted at each window
+it would make a window's values depend on where the cut fell, so its state is handed from
+window to window. At the recording's start it is the first frame's energy (Wang et al.
+2017), not librosa's fixed state of one unit: one unit lies orders of magnitude away from
+real energies, and the way back would be heard as a swell at the start of every recording.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from birdstack.features.acoustic_config import AcousticConfig
+from birdstack.features.cepstrum import grouped
+from birdstack.features.summaries import Series, row_columns, summarise_rows
+from birdstack.store.views import Column
+
+TIME_CONSTANT_S = 0.4
+# PCEN's constants (gain .98, bias 2, power .5) were tuned for 32-bit integer samples:
+# float sound in [-1, 1] is scaled to them, as librosa's documentation recommends.
+ENERGY_SCALE = 2.0**31
+
+
+def pcen_columns(config: AcousticConfig) -> list[Column]:
+    """Columns of `measure_pcen`."""
+    series = Series(
+        "pcen",
+        "(E / (1e-6 + M)^.98 + 2)^.5 - 2^.5, E the mel power times 2^31, M its exponential mean "
+        f"with {TIME_CONSTANT_S} s carried over the recording from the first frame, averaged over "
+        f"{config.n_mels // config.n_bands} neighbouring of {config.n_mels} mel bands. "
+        "Wang et al. 2017; librosa.pcen but for the state",
+        low=0.0,
+    )
+    return row_columns(series, config.n_bands)
+
+
+def measure_pcen(energies: np.ndarray, config: AcousticConfig) -> dict[str, float]:
+    """Statistics of `energies [mel, frame]` as `normalise` gives them."""
+    return summarise_rows("pcen", grouped(energies, config.n_bands))
+
+
+def normalise(
+    mel: np.ndarray,
+    state: np.ndarray | None,
+    *,
+    config: AcousticConfig,
+    sample_rate_hz: int,
+    frames_to_next: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normalise the mel powers of one window.
+
+    Args:
+        mel: mel power `[mel, frame]`.
+        state: the smoother's state that the window before handed on; None at the start of
+            a recording.
+        config: frame hop.
+        sample_rate_hz: sample rate.
+        frames_to_next: frames of this window before the start of the next window; fewer
+            than all where windows overlap.
+
+    Returns:
+        PCEN `[mel, frame]`, and the state `[mel, 1]` at the start of the next window.
+    """
+    import librosa  # noqa: PLC0415 - importing it costs seconds, and compiles with numba
+
+    energy = mel * ENERGY_SCALE
+    decay = smoothing(config.hop, sample_rate_hz)
+    # The filter's state is its next output less the input's part: (1 - b) M.
+    before = state if state is not None else (1 - decay) * energy[:, :1]
+    until_next, after = librosa.pcen(energy[:, :frames_to_next], b=decay, zi=before, return_zf=True)
+    if frames_to_next >= mel.shape[1]:
+        return until_next, after
+    rest = librosa.pcen(energy[:, frames_to_next:], b=decay, zi=after)
+    return np.concatenate([until_next, rest], axis=1), after
+
+
+def smoothing(hop: int, sample_rate_hz: int) -> float:
+    """Weight `b` of a new frame in the running mean `M = b E + (1 - b) M` (librosa.pcen)."""
+    frames = TIME_CONSTANT_S * sample_rate_hz / hop
+    return float((np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2))

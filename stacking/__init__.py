@@ -1,0 +1,1 @@
+"""Who decides, and how well; also the `birdstack` command, which stands above all rooms."""

@@ -1,0 +1,64 @@
+"""Taking over the parts of a run that died between writing them and committing them.
+
+A part carries its receipt in its own metadata. If every recording in it is still lacking,
+with the same content, then it is exactly what the new run would compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from birdstack.store.commit import Commit, Part
+from birdstack.store.errors import CorruptError
+from birdstack.store.parquet_read import read_orphan
+from birdstack.store.plan import Plan
+from birdstack.store.statistics import Statistics, merge_views, statistics_to_json
+from birdstack.store.store import Store
+from birdstack.store.views import ViewSpec
+
+
+def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
+    """Commit finished parts that no commit mentions. Returns how many.
+
+    A part that is torn, does not decode, or holds a recording that is not wanted any more is
+    left for `vacuum`.
+
+    Args:
+        store: the store.
+        specs: the views that are about to be filled.
+        plan: what they lack.
+    """
+    state = store.log.head()
+    found: list[Part] = []
+    statistics: dict[str, Statistics] = {}
+    for spec in specs:
+        lacking = {
+            (task.recording.recording_id, task.recording.content_hash)
+            for task in plan.tasks
+            if spec.name in task.views
+        }
+        folder = f"views/{spec.name}/{spec.recipe_hash}"
+        for name in sorted(store.files.list(folder)):
+            path = f"{folder}/{name}"
+            if not name.endswith(".parquet") or path in state.parts:
+                continue
+            try:
+                part, columns = read_orphan(store.files, spec, path)
+            except CorruptError:
+                continue
+            held = {(covered.recording_id, covered.content_hash) for covered in part.recordings}
+            if held and held <= lacking:
+                lacking -= held
+                found.append(part)
+                merge_views(statistics, {f"{spec.name}/{spec.recipe_hash}": columns})
+    if not found:
+        return 0
+    store.log.append(
+        Commit(
+            "adopt",
+            add=tuple(found),
+            activate={part.view: part.recipe for part in found},
+            statistics=statistics_to_json(statistics),
+        )
+    )
+    return len(found)

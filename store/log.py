@@ -1,0 +1,169 @@
+"""The commit log: numbered entries, each created only if nobody else has.
+
+The next number is taken by put-if-absent; whoever loses looks at what the winner did and
+tries again on top of it. A commit that adds parts may go on; a commit that removes parts
+must find each of them still live, or two compactions would double every row.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import polars as pl
+import xxhash
+
+from birdstack.store.commit import Commit, Part
+from birdstack.store.errors import ConflictError, StoreError
+from birdstack.store.files import Files
+from birdstack.store.layout import (
+    CHECKPOINT_SUFFIX,
+    TABLE_RECIPE,
+    checkpoint_path,
+    entry_path,
+)
+from birdstack.store.state import State
+
+CHECKPOINT_EVERY = 50
+_MAX_TRIES = 1000
+
+
+class CommitLog:
+    """Reads and appends to the log of one store; safe to share between threads."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._lock = threading.RLock()
+        self._state: State | None = None
+
+    def head(self) -> State:
+        """The state after the newest commit."""
+        with self._lock:
+            if self._state is None:
+                self._state = self._load(None)
+            self._state = self._state.applied(self._commits_after(self._state.version))
+            return self._state
+
+    def at(self, version: int) -> State:
+        """The state after commit `version`.
+
+        Raises:
+            StoreError: there is no such commit.
+        """
+        newest = self.head()
+        if version == newest.version:
+            return newest
+        if not 0 <= version < newest.version:
+            message = f"{self._files.url}: no snapshot {version}; there are 0 to {newest.version}"
+            raise StoreError(message, remedy="see `birdstack store history` for the numbers")
+        return self._load(version)
+
+    def read(self, version: int) -> Commit:
+        """One commit. Raises FileNotFoundError, CorruptError or FormatVersionError."""
+        path = entry_path(version)
+        return Commit.from_bytes(self._files.read(path), f"{self._files.url}/{path}")
+
+    def append(self, commit: Commit) -> Commit | None:
+        """Write a commit on top of whatever is newest, and return it with its number.
+
+        Parts whose recordings another writer has committed meanwhile are left out: the
+        numbers are the same, and rows must not double. Returns None if nothing is left.
+
+        Raises:
+            ConflictError: a part to be removed is no longer live.
+        """
+        with self._lock:
+            for _ in range(_MAX_TRIES):
+                state = self.head()
+                _check_removals(commit, state, self._files.url)
+                kept = tuple(part for part in commit.add if _is_new(part, state, commit.remove))
+                draft = replace(commit, add=kept)
+                if not (
+                    kept or draft.remove or draft.skip or draft.expire or _activates(draft, state)
+                ):
+                    return None
+                signed = draft.signed(state.version + 1)
+                try:
+                    self._files.put_new(entry_path(signed.version), signed.to_bytes())
+                except FileExistsError:
+                    continue
+                self._state = state.applied([signed])
+                if signed.version % CHECKPOINT_EVERY == 0 and signed.version:
+                    self._write_checkpoint(self._state)
+                return signed
+        message = f"{self._files.url}: lost {_MAX_TRIES} races for the next commit"
+        raise ConflictError(message, remedy="run fewer writers at once, then run again")
+
+    def history(self) -> Iterator[Commit]:
+        """All commits, newest first."""
+        for version in range(self.head().version, -1, -1):
+            yield self.read(version)
+
+    def _commits_after(self, version: int) -> Iterator[Commit]:
+        while True:
+            version += 1
+            try:
+                yield self.read(version)
+            except FileNotFoundError:
+                return
+
+    def _load(self, upto: int | None) -> State:
+        """The state at `upto` (None: the newest), from the last good checkpoint on."""
+        state = self._from_checkpoint(upto) or State()
+        if upto is None:
+            return state.applied(self._commits_after(state.version))
+        return state.applied(self.read(v) for v in range(state.version + 1, upto + 1))
+
+    def _from_checkpoint(self, upto: int | None) -> State | None:
+        """The newest checkpoint that is whole; a damaged one is passed over."""
+        names = [name for name in self._files.list("log") if name.endswith(CHECKPOINT_SUFFIX)]
+        for name in sorted(names, reverse=True):
+            version, digest = name.removesuffix(CHECKPOINT_SUFFIX).split(".")
+            if upto is not None and int(version) > upto:
+                continue
+            data = self._files.read(f"log/{name}")
+            if xxhash.xxh3_64_hexdigest(data) == digest:
+                return State.from_checkpoint(pl.read_parquet(io.BytesIO(data)))
+        return None
+
+    def _write_checkpoint(self, state: State) -> None:
+        """Best effort: readers manage without it, and the commit itself has succeeded."""
+        buffer = io.BytesIO()
+        state.to_checkpoint().write_parquet(buffer, compression="zstd", compression_level=1)
+        data = buffer.getvalue()
+        path = checkpoint_path(state.version, xxhash.xxh3_64_hexdigest(data))
+        try:
+            self._files.put(path, data)
+        except (OSError, StoreError):
+            return
+
+
+def _check_removals(commit: Commit, state: State, url: str) -> None:
+    gone = [path for path in commit.remove if path not in state.parts]
+    if gone:
+        message = (
+            f"{url}: another writer has replaced {len(gone)} of the {len(commit.remove)} parts "
+            f"that this commit replaces, e.g. {gone[0]}"
+        )
+        raise ConflictError(message, remedy="run the command again: it starts from the new state")
+
+
+def _is_new(part: Part, state: State, removed: tuple[str, ...]) -> bool:
+    """Whether none of the part's recordings is live in another part of the same view."""
+    if part.path in state.parts:
+        return False
+    if part.recipe == TABLE_RECIPE:
+        return True
+    mine = {covered.recording_id for covered in part.recordings}
+    return not any(
+        covered.recording_id in mine
+        for other in state.parts.values()
+        if other.view == part.view and other.recipe == part.recipe and other.path not in removed
+        for covered in other.recordings
+    )
+
+
+def _activates(commit: Commit, state: State) -> bool:
+    return any(state.active.get(view) != recipe for view, recipe in commit.activate.items())

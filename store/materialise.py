@@ -1,0 +1,314 @@
+"""The engine that fills views: plan, run units, commit receipts, until nothing is left.
+
+Every extractor goes through here, networks too. A unit's parts are durable before its
+receipt exists; receipts are committed every few seconds; parts of a run that died before
+its commit are adopted by the next. So a crash costs the recordings in flight, no more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from birdstack.store.adopt import adopt_orphans
+from birdstack.store.commit import Commit, Part, Skip, new_run_id
+from birdstack.store.errors import ConflictError, StoreError
+from birdstack.store.executors import ExecutorName, run_units
+from birdstack.store.extractor import Extractor, Source
+from birdstack.store.plan import make_plan
+from birdstack.store.recordings import Recording
+from birdstack.store.replace import superseded
+from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
+from birdstack.store.store import Store
+from birdstack.store.unit import Receipt, Workshop
+
+_HOPELESS_AFTER = 50
+"""A run whose first so many recordings all fail for one reason is stopped: it is the
+reason that needs a person, not ten thousand more skips."""
+_MAX_CONFLICTS = 20
+
+
+class RunConfig(BaseModel):
+    """How a run is carried out; none of it changes the numbers.
+
+    Attributes:
+        executor: threads in one process, serial for debugging, or processes.
+        workers: units at a time; 0 means one for each processor.
+        unit_recordings: most recordings in a unit, which is written as one part a view.
+        unit_audio_s: most seconds of audio in a unit.
+        commit_interval_s: finished units are committed at least this often.
+        commit_megabytes: or as soon as they hold so many megabytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    executor: ExecutorName = "threads"
+    workers: int = Field(default=0, ge=0, le=1024)
+    unit_recordings: int = Field(default=64, ge=1)
+    unit_audio_s: float = Field(default=300.0, gt=0)
+    commit_interval_s: float = Field(default=10.0, ge=0)
+    commit_megabytes: float = Field(default=64.0, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, for whoever shows it.
+
+    Attributes:
+        total: recordings this run will try.
+        tried: recordings tried so far.
+        windows: windows written so far.
+        skipped: recordings skipped so far.
+        version: number of the newest commit of this run, None before the first.
+    """
+
+    total: int
+    tried: int
+    windows: int
+    skipped: int
+    version: int | None
+
+
+@dataclass
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        total: recordings that were wanted.
+        already: of these, how many lacked nothing from the start.
+        heard: how many were used.
+        windows: windows of those.
+        skips: recordings passed over now.
+        still_skipped: recordings passed over before whose content has not changed.
+        adopted: parts of a crashed run that were taken over.
+        stopped: whether it was stopped before the end.
+        version: newest snapshot.
+        warnings: columns a person should look at.
+        seconds: wall time.
+    """
+
+    total: int = 0
+    already: int = 0
+    heard: int = 0
+    windows: int = 0
+    skips: list[Skip] = field(default_factory=list)
+    still_skipped: list[Skip] = field(default_factory=list)
+    adopted: int = 0
+    stopped: bool = False
+    version: int = -1
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def skipped_recordings(self) -> set[str]:
+        """Recordings that some view lacks because they could not be used."""
+        return {skip.recording_id for skip in [*self.skips, *self.still_skipped]}
+
+
+def materialise(
+    store: Store,
+    recordings: Sequence[Recording],
+    source: Source[Any],
+    extractors: Sequence[Extractor[Any]],
+    config: RunConfig | None = None,
+    *,
+    info: Mapping[str, Any] | None = None,
+    operation: str = "features",
+    retry_skipped: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> RunReport:
+    """Bring views up to date for some recordings.
+
+    Args:
+        store: where the views live.
+        recordings: what to hear.
+        source: opens a recording.
+        extractors: one for each view.
+        config: how to run.
+        info: configuration and environment, kept in every commit.
+        operation: the verb in the log.
+        retry_skipped: try recordings again that were skipped before.
+        progress: called after every unit and commit.
+        stop: set it to end early; what is finished is committed.
+
+    Raises:
+        StoreError: the store cannot be written, or the first recordings all fail alike.
+    """
+    run = _Run(
+        store,
+        extractors,
+        config or RunConfig(),
+        info=info or {},
+        operation=operation,
+        progress=progress,
+    )
+    return run.carry_out(recordings, source, stop or threading.Event(), retry_skipped=retry_skipped)
+
+
+class _Run:
+    """The state of one run: receipts waiting for their commit, and the report."""
+
+    def __init__(
+        self,
+        store: Store,
+        extractors: Sequence[Extractor[Any]],
+        config: RunConfig,
+        *,
+        info: Mapping[str, Any],
+        operation: str,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.store = store
+        self.extractors = tuple(extractors)
+        self.specs = {extractor.spec.name: extractor.spec for extractor in self.extractors}
+        self.config = config
+        self.info = info
+        self.operation = operation
+        self.progress = progress
+        self.run_id = new_run_id()
+        self.report = RunReport()
+        self.waiting: list[Receipt] = []
+        self.last_commit_s = time.monotonic()
+        self.added: dict[str, Statistics] = {}
+        self.to_try = 0
+        self.tried = 0
+
+    def carry_out(
+        self,
+        recordings: Sequence[Recording],
+        source: Source[Any],
+        stop: threading.Event,
+        *,
+        retry_skipped: bool,
+    ) -> RunReport:
+        started_s = time.monotonic()
+        before = self.store.log.head()
+        plan = make_plan(before, list(self.specs.values()), recordings, retry_skipped=retry_skipped)
+        self.report.total, self.report.already = len(recordings), plan.done
+        self.report.still_skipped = list(plan.skipped)
+        if plan.tasks:
+            for spec in self.specs.values():
+                self.store.register(spec)
+            self.report.adopted = adopt_orphans(self.store, list(self.specs.values()), plan)
+            if self.report.adopted:
+                state = self.store.log.head()
+                plan = make_plan(
+                    state, list(self.specs.values()), recordings, retry_skipped=retry_skipped
+                )
+        self._activate()
+        self.to_try = len(plan.tasks)
+        self._show()
+        workshop = Workshop(self.store.files, self.store.grid, source, self.extractors)
+        units = plan.units(
+            max_recordings=self.config.unit_recordings, max_audio_s=self.config.unit_audio_s
+        )
+        try:
+            for receipt in run_units(
+                workshop,
+                units,
+                executor=self.config.executor,
+                workers=self.config.workers,
+                stop=stop,
+            ):
+                self._take(receipt)
+                self._give_up_if_hopeless()
+        finally:
+            self._commit()
+        self.report.stopped = stop.is_set()
+        self.report.version = self.store.log.head().version
+        for spec in self.specs.values():
+            name = f"{spec.name}/{spec.recipe_hash}"
+            added, old = self.added.get(name, {}), before.statistics.get(name, {})
+            self.report.warnings += warnings(spec, added, old)
+        self.report.seconds = time.monotonic() - started_s
+        return self.report
+
+    def _take(self, receipt: Receipt) -> None:
+        self.waiting.append(receipt)
+        self.report.heard += receipt.heard
+        self.report.windows += receipt.windows
+        self.report.skips += receipt.skips
+        merge_views(self.added, receipt.statistics)
+        self.tried += receipt.heard + len({skip.recording_id for skip in receipt.skips})
+        n_bytes = sum(part.n_bytes for waiting in self.waiting for part in waiting.parts)
+        overdue = time.monotonic() - self.last_commit_s >= self.config.commit_interval_s
+        if overdue or n_bytes >= self.config.commit_megabytes * 1e6:
+            self._commit()
+        self._show()
+
+    def _commit(self) -> None:
+        """Commit the waiting receipts; a conflict means somebody else moved first: try again."""
+        self.last_commit_s = time.monotonic()
+        if not self.waiting:
+            return
+        parts = [part for receipt in self.waiting for part in receipt.parts]
+        statistics: dict[str, Statistics] = {}
+        for receipt in self.waiting:
+            merge_views(statistics, receipt.statistics)
+        notes = {k: v for receipt in self.waiting for k, v in receipt.notes.items()}
+        for _ in range(_MAX_CONFLICTS):
+            rewritten, removed = superseded(self.store.files, self.store.log.head(), parts)
+            try:
+                self._append([*rewritten, *parts], removed, statistics, notes)
+            except ConflictError:
+                continue
+            self.waiting.clear()
+            return
+        message = f"{self.store.url}: {_MAX_CONFLICTS} commits in a row met another writer's"
+        raise ConflictError(message, remedy="run fewer writers on one store at once")
+
+    def _append(
+        self,
+        parts: Sequence[Part],
+        removed: Sequence[str],
+        statistics: Mapping[str, Statistics],
+        notes: Mapping[str, Any],
+    ) -> None:
+        info = {**self.info, "notes": notes} if notes else dict(self.info)
+        self.store.log.append(
+            Commit(
+                self.operation,
+                add=tuple(parts),
+                remove=tuple(removed),
+                skip=tuple(skip for receipt in self.waiting for skip in receipt.skips),
+                activate={name: spec.recipe_hash for name, spec in self.specs.items()},
+                statistics=statistics_to_json(statistics),
+                info=info,
+                run_id=self.run_id,
+            )
+        )
+
+    def _activate(self) -> None:
+        """Readers get these recipes from now on, even if there is nothing to compute."""
+        state = self.store.log.head()
+        wanted = {name: spec.recipe_hash for name, spec in self.specs.items()}
+        held = {(part.view, part.recipe) for part in state.parts.values()}
+        switched = {v: r for v, r in wanted.items() if state.active.get(v) != r and (v, r) in held}
+        if switched:
+            self.store.log.append(
+                Commit(self.operation, activate=switched, info=self.info, run_id=self.run_id)
+            )
+
+    def _give_up_if_hopeless(self) -> None:
+        if self.report.heard or self.tried < _HOPELESS_AFTER:
+            return
+        codes = Counter(skip.code for skip in self.report.skips)
+        code, count = codes.most_common(1)[0]
+        if count < len(self.report.skips):
+            return
+        message = f"the first {self.tried} recordings all failed: {self.report.skips[0]}"
+        remedy = f"mend what makes every recording fail with {code!r}, then run again"
+        raise StoreError(message, remedy=remedy)
+
+    def _show(self) -> None:
+        if self.progress is not None:
+            version = self.store.log.head().version
+            skipped = len({skip.recording_id for skip in self.report.skips})
+            self.progress(Progress(self.to_try, self.tried, self.report.windows, skipped, version))

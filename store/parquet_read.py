@@ -1,0 +1,205 @@
+"""Reading parts: nothing is decoded that does not match the log."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import NoReturn, Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from birdstack.store.commit import Covered, Part
+from birdstack.store.errors import CorruptError
+from birdstack.store.files import Files, RandomFile
+from birdstack.store.parquet_schema import part_schema
+from birdstack.store.parquet_write import (
+    FOOTER_TAIL,
+    chunk_digest,
+    chunk_ranges,
+    file_digests,
+    footer_start,
+)
+from birdstack.store.statistics import Statistics, view_statistics
+from birdstack.store.views import ViewSpec
+
+
+class PartReader:
+    """One open part; every byte it decodes has been compared with the log first.
+
+    Raises:
+        CorruptError: the file is missing, short, or not what was written.
+    """
+
+    def __init__(self, files: Files, part: Part) -> None:
+        self.part = part
+        self._place = f"{files.url}/{part.path}"
+        try:
+            self._file: RandomFile = files.open(part.path)
+        except FileNotFoundError:
+            self._refuse("the file is missing")
+        if self._file.n_bytes != part.n_bytes:
+            self._refuse(f"{self._file.n_bytes} bytes instead of {part.n_bytes}")
+        tail = self._file.read_at(part.n_bytes - FOOTER_TAIL, FOOTER_TAIL)
+        start = footer_start(tail, part.n_bytes)
+        if start < 0:
+            self._refuse("its footer does not match")
+        if xxhash.xxh3_64_hexdigest(self._file.read_at(start, part.n_bytes - start)) != part.footer:
+            self._refuse("its footer does not match")
+        self._parquet = pq.ParquetFile(
+            self._file.handle(), memory_map=True, page_checksum_verification=True
+        )
+        self._digests = np.frombuffer(base64.b64decode(part.chunks), dtype="<u4")
+        self._leaves: dict[str, list[int]] = {}
+        for leaf in range(self.metadata.num_columns):
+            name = self.metadata.schema.column(leaf).path.split(".", 1)[0]
+            self._leaves.setdefault(name, []).append(leaf)
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """Parquet metadata of the file."""
+        return self._parquet.metadata
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Arrow schema of the file."""
+        return self._parquet.schema_arrow
+
+    @property
+    def row_group_rows(self) -> list[int]:
+        """Rows of each row group."""
+        return [self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups)]
+
+    def read(self, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+        """Rows of some row groups, some columns, verified."""
+        chosen = list(range(self.metadata.num_row_groups)) if groups is None else list(groups)
+        self._verify(columns, chosen)
+        try:
+            table = self._parquet.read_row_groups(chosen, columns=list(columns))
+        except (OSError, pa.ArrowException) as error:
+            self._refuse(str(error))
+        expected = sum(self.metadata.row_group(group).num_rows for group in chosen)
+        if table.num_rows != expected:
+            self._refuse(f"{table.num_rows} rows instead of {expected}")
+        return table
+
+    def _verify(self, columns: Sequence[str], groups: Sequence[int]) -> None:
+        leaves = [leaf for name in columns for leaf in self._leaves[name]]
+        ranges = list(chunk_ranges(self.metadata, groups, leaves))
+        self._file.prefetch(ranges)
+        n_leaves = self.metadata.num_columns
+        wanted = (self._digests[g * n_leaves + leaf] for g in groups for leaf in leaves)
+        for (start, length), digest in zip(ranges, wanted, strict=True):
+            if chunk_digest(self._file.read_at(start, length)) != digest:
+                self._refuse(f"bytes {start}-{start + length} do not match")
+
+    def _refuse(self, what: str) -> NoReturn:
+        message = f"part {self._place} is damaged: {what}"
+        remedy = (
+            "run `birdstack store verify --repair`: it drops the part from the log, and the "
+            "next `birdstack features` computes its recordings again"
+        )
+        raise CorruptError(message, remedy=remedy)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._parquet.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def window_frame(
+    reader: PartReader, columns: Sequence[str], groups: Sequence[int] | None = None
+) -> pl.DataFrame:
+    """Rows of some row groups as a polars frame, columns in the given order."""
+    return pl.DataFrame(pl.from_arrow(reader.read(columns, groups))).select(columns)
+
+
+def table_frame(reader: PartReader) -> pl.DataFrame:
+    """A whole table part as a polars frame."""
+    names = [field.name for field in reader.arrow_schema]
+    return pl.DataFrame(pl.from_arrow(reader.read(names)))
+
+
+def column_arrays(reader: PartReader, columns: Sequence[str], group: int) -> dict[str, np.ndarray]:
+    """Numeric columns of one row group: `[window]` or, for vectors, `[window, dim]`."""
+    table = reader.read(columns, [group])
+    return {name: numpy_values(table.column(name)) for name in columns}
+
+
+def numpy_values(column: pa.ChunkedArray) -> np.ndarray:
+    """`[window]` or, for vectors, `[window, dim]`; without a copy where there is one chunk."""
+    if pa.types.is_fixed_size_list(column.type):
+        values = pa.chunked_array([c.flatten() for c in column.chunks], column.type.value_type)
+        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def keep_rows(reader: PartReader, recording_ids: set[str]) -> pa.Table:
+    """All columns of the rows of some recordings."""
+    table = reader.read(reader.arrow_schema.names)
+    ids = table.column("recording_id").to_pylist()
+    return table.filter(pa.array([recording_id in recording_ids for recording_id in ids]))
+
+
+def joined_rows(readers: Sequence[PartReader], order: Sequence[tuple[int, int, int]]) -> pa.Table:
+    """Rows of several parts in a given order.
+
+    Args:
+        readers: the parts.
+        order: (number of the part, first row, number of rows) for each run of rows.
+    """
+    tables = {
+        number: readers[number].read(readers[number].arrow_schema.names)
+        for number in sorted({number for number, _, _ in order})
+    }
+    return pa.concat_tables(
+        [tables[number].slice(first, count) for number, first, count in order]
+    ).combine_chunks()
+
+
+def read_orphan(files: Files, spec: ViewSpec, path: str) -> tuple[Part, Statistics]:
+    """A finished part that no log entry mentions: its description, made anew, and statistics.
+
+    Raises:
+        CorruptError: it does not decode, or is not a part of the view.
+    """
+    place = f"{files.url}/{path}"
+    try:
+        with files.local_copy(path) as local:
+            digests = file_digests(local)
+            with pq.ParquetFile(local, page_checksum_verification=True) as file:
+                table = file.read()
+            receipt = json.loads(table.schema.metadata[b"birdstack"])
+            recordings = tuple(Covered(*row) for row in receipt["recordings"])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        message = f"{place} is not a whole part: {error}"
+        raise CorruptError(message, remedy="`birdstack store vacuum` removes it") from error
+    windows = [window for covered in recordings for window in range(covered.windows)]
+    own = (receipt["view"], receipt["recipe"]) == (spec.name, spec.recipe_hash)
+    if (
+        not own
+        or not table.schema.equals(part_schema(spec))
+        or (table.column("window").to_pylist() != windows)
+    ):
+        message = f"{place} does not hold what its receipt says"
+        raise CorruptError(message, remedy="`birdstack store vacuum` removes it")
+    part = Part(
+        path=path,
+        view=spec.name,
+        recipe=spec.recipe_hash,
+        rows=table.num_rows,
+        recordings=recordings,
+        **digests,
+    )
+    values = {column.name: numpy_values(table.column(column.name)) for column in spec.columns}
+    return part, view_statistics(spec, values)

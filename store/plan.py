@@ -1,0 +1,93 @@
+"""What is left to do: recordings whose (content, recipe) a view lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from birdstack.store.commit import Skip
+from birdstack.store.recordings import Recording
+from birdstack.store.state import State
+from birdstack.store.views import ViewSpec
+
+TRANSIENT_CODES = frozenset({"missing", "permission", "changed", "decode_timeout", "io_error"})
+"""Reasons that lie outside the file's content: tried again on every run."""
+
+_DEFAULT_DURATION_S = 30.0  # for units only, where the header was never probed
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One recording and the views that lack it."""
+
+    recording: Recording
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        tasks: recordings that some view lacks, by recording_id.
+        done: number of recordings that no view lacks.
+        skipped: earlier skips that still hold, since neither content nor recipe has changed.
+    """
+
+    tasks: tuple[Task, ...]
+    done: int
+    skipped: tuple[Skip, ...]
+
+    def units(self, *, max_recordings: int, max_audio_s: float) -> Iterator[tuple[Task, ...]]:
+        """Neighbouring tasks in groups that are worth one part each."""
+        unit: list[Task] = []
+        audio_s = 0.0
+        for task in self.tasks:
+            duration_s = task.recording.duration_s or _DEFAULT_DURATION_S
+            if unit and (len(unit) >= max_recordings or audio_s + duration_s > max_audio_s):
+                yield tuple(unit)
+                unit, audio_s = [], 0.0
+            unit.append(task)
+            audio_s += duration_s
+        if unit:
+            yield tuple(unit)
+
+
+def make_plan(
+    state: State,
+    specs: Sequence[ViewSpec],
+    recordings: Sequence[Recording],
+    *,
+    retry_skipped: bool = False,
+) -> Plan:
+    """Compare what is wanted with what is there; nothing is read but the state.
+
+    Args:
+        state: of the store.
+        specs: the views wanted.
+        recordings: the recordings wanted.
+        retry_skipped: forget earlier skips.
+    """
+    holdings = [(spec, state.covered(spec.name, spec.recipe_hash)) for spec in specs]
+    tasks, skipped, done = [], [], 0
+    for recording in sorted(recordings, key=lambda r: r.recording_id):
+        lacking, still_skipped = [], []
+        for spec, holding in holdings:
+            held = holding.get(recording.recording_id)
+            if held is not None and held.content_hash == recording.content_hash:
+                continue
+            skip = state.skips.get((spec.name, spec.recipe_hash, recording.recording_id))
+            if skip is not None and not retry_skipped and _still_holds(skip, recording):
+                still_skipped.append(skip)
+            else:
+                lacking.append(spec.name)
+        if lacking:
+            tasks.append(Task(recording, tuple(lacking)))
+        elif not still_skipped:
+            done += 1
+        skipped += still_skipped
+    return Plan(tuple(tasks), done, tuple(skipped))
+
+
+def _still_holds(skip: Skip, recording: Recording) -> bool:
+    return skip.content_hash == recording.content_hash and skip.code not in TRANSIENT_CODES

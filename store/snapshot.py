@@ -1,0 +1,147 @@
+"""A snapshot: one pin over all views, and the ways to read it.
+
+Rows come in one order everywhere, by (recording_id, window), so that views can be laid side
+by side. What is read has been compared with the digests in the log first.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from birdstack.store.commit import Covered, Part
+from birdstack.store.errors import UsageError
+from birdstack.store.files import Files
+from birdstack.store.keys import WindowGrid
+from birdstack.store.matrix import Matrix, fill_matrix
+from birdstack.store.parquet_read import PartReader, table_frame
+from birdstack.store.recipes import read_recipe
+from birdstack.store.scan import scan_view
+from birdstack.store.state import State
+from birdstack.store.tables import TABLES
+from birdstack.store.views import ViewSpec
+
+
+class Snapshot:
+    """The contents of a store after one commit; cheap to make, never changes.
+
+    Attributes:
+        files: the layer it reads from.
+        grid: the store's window grid.
+        state: live parts, coverage and skips.
+    """
+
+    def __init__(self, files: Files, grid: WindowGrid, state: State) -> None:
+        self.files = files
+        self.grid = grid
+        self.state = state
+
+    @property
+    def version(self) -> int:
+        """Number in the log; -1 for an empty store."""
+        return self.state.version
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the window views."""
+        return sorted({name for name, _ in self.state.window_views()})
+
+    def recipe_of(self, view: str, recipe: str | None = None) -> str:
+        """The active recipe of a view, or the one that `recipe` begins.
+
+        Raises:
+            UsageError: no such view or recipe.
+        """
+        known = [r for name, r in self.state.window_views() if name == view]
+        if not known:
+            near = difflib.get_close_matches(view, self.views, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"views here: {_listed(self.views)}"
+            message = f"{self.files.url}, snapshot {self.version}: no view {view!r}; {hint}"
+            raise UsageError(message, remedy="see `birdstack store ls`")
+        if recipe is None:
+            return self.state.active.get(view, known[-1])
+        found = [r for r in known if r.startswith(recipe)]
+        if len(found) != 1:
+            message = f"view {view!r}: {len(found)} recipes begin with {recipe!r}: {_listed(known)}"
+            raise UsageError(message, remedy="give more of the recipe's hash, see `store describe`")
+        return found[0]
+
+    def spec(self, view: str, recipe: str | None = None) -> ViewSpec:
+        """Columns and recipe of a view."""
+        return read_recipe(self.files, view, self.recipe_of(view, recipe))
+
+    def covered(self, view: str, recipe: str | None = None) -> dict[str, Covered]:
+        """recording_id -> content hash and number of windows, for what the view holds."""
+        return self.state.covered(view, self.recipe_of(view, recipe))
+
+    def view(
+        self, name: str, *, recipe: str | None = None, recordings: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """Keys and columns of one view, one row for each window.
+
+        Only the columns that the query uses and the recordings that its filter on keys can
+        match are read.
+
+        Args:
+            name: the view.
+            recipe: first digits of a recipe other than the active one.
+            recordings: read these recordings only (those the view lacks are passed over).
+        """
+        spec = self.spec(name, recipe)
+        parts = self.state.view_parts(name, spec.recipe_hash)
+        return scan_view(self.files, self.grid, spec, parts, recordings)
+
+    def matrix(
+        self,
+        views: str | Mapping[str, Sequence[str] | None],
+        *,
+        recordings: Sequence[str] | None = None,
+    ) -> Matrix:
+        """Numeric columns of one or more views as one contiguous float32 array.
+
+        Args:
+            views: a view's name for all its columns, or view -> its columns (None for all).
+                With several views, rows are the recordings that all of them hold.
+            recordings: these recordings only.
+
+        Raises:
+            UsageError: an unknown view or column, or a column that is not a number.
+        """
+        wanted = {views: None} if isinstance(views, str) else dict(views)
+        blocks = []
+        for name, columns in wanted.items():
+            spec = self.spec(name)
+            parts = self.state.view_parts(name, spec.recipe_hash)
+            blocks.append((spec, parts, columns))
+        return fill_matrix(self.files, self.grid, blocks, recordings)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One table (`recordings`, `labels`, `classes`, `folds`, `rejects`, `datasets`).
+
+        Raises:
+            UsageError: no such table.
+        """
+        if name not in TABLES:
+            message = f"no table {name!r}; tables: {_listed(list(TABLES))}"
+            raise UsageError(message, remedy="see `birdstack store ls`")
+        return self.read_table(self.state.table_parts(name), name)
+
+    def read_table(self, parts: Sequence[Part], name: str) -> pl.DataFrame:
+        """Rows of some parts of a table."""
+        frames = []
+        for part in parts:
+            with PartReader(self.files, part) as reader:
+                frames.append(table_frame(reader).cast(TABLES[name]))
+        return pl.concat(frames) if frames else TABLES[name].to_frame()
+
+    def export(self, name: str, *, recipe: str | None = None) -> pl.LazyFrame:
+        """A view, or else a table, whichever bears the name."""
+        if name in TABLES and name not in self.views:
+            return self.table(name).lazy()
+        return self.view(name, recipe=recipe)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"

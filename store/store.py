@@ -1,0 +1,255 @@
+"""The store: open or create it, look at a snapshot of it, commit to it.
+
+Example:
+    >>> import tempfile
+    >>> from birdstack.store.store import Store
+    >>> store = Store.create(tempfile.mkdtemp())
+    >>> store.snapshot().version
+    -1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from birdstack.store.commit import FORMAT_VERSION, Commit, newer_format
+from birdstack.store.errors import CorruptError, SchemaError, StoreError, UsageError
+from birdstack.store.files import Files, open_files
+from birdstack.store.keys import WindowGrid
+from birdstack.store.layout import MARKER, TABLE_RECIPE, new_part_path, pin_path
+from birdstack.store.log import CommitLog
+from birdstack.store.matrix import Matrix
+from birdstack.store.parquet_write import write_frame_part
+from birdstack.store.recipes import write_recipe
+from birdstack.store.snapshot import Snapshot
+from birdstack.store.tables import TABLES
+from birdstack.store.views import ViewSpec
+
+
+class Store:
+    """A Parquet feature store in a local folder or on `s3://`.
+
+    Attributes:
+        files: the file-system layer it lies on.
+        grid: how recordings are cut into windows; fixed for the life of the store.
+        log: its commit log.
+    """
+
+    def __init__(self, files: Files, grid: WindowGrid) -> None:
+        self.files = files
+        self.grid = grid
+        self.log = CommitLog(files)
+
+    @classmethod
+    def create(cls, url: str | Path, grid: WindowGrid | None = None) -> Store:
+        """Open the store at `url`, or make one there.
+
+        Args:
+            url: local folder or `s3://bucket/prefix`.
+            grid: window grid of a new store; must agree with that of an existing one.
+
+        Raises:
+            UsageError: the folder holds something else, or the grids differ.
+        """
+        files = open_files(str(url))
+        try:
+            store = cls(files, _read_marker(files))
+        except FileNotFoundError:
+            _refuse_foreign_folder(files)
+            body = {
+                "birdstack_store": FORMAT_VERSION,
+                "grid": (grid or WindowGrid()).model_dump(),
+                "created_utc": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "created_with": f"birdstack {metadata.version('birdstack')}",
+            }
+            with contextlib.suppress(FileExistsError):  # somebody else created it this moment
+                files.put_new(MARKER, json.dumps(body, indent=2).encode() + b"\n")
+            store = cls(files, _read_marker(files))
+        if grid is not None and grid != store.grid:
+            message = f"{url} was made with the window grid {store.grid}, not {grid}"
+            raise UsageError(message, remedy="use those settings, or another --store")
+        return store
+
+    @classmethod
+    def open(cls, url: str | Path) -> Store:
+        """Open an existing store.
+
+        Raises:
+            UsageError: there is no store at `url`.
+            FormatVersionError: a newer birdstack made it.
+        """
+        files = open_files(str(url))
+        try:
+            return cls(files, _read_marker(files))
+        except FileNotFoundError:
+            message = f"there is no birdstack store at {url} (no {MARKER} in it)"
+            remedy = "give --store the folder that `birdstack ingest DATASET --store PATH` made"
+            raise UsageError(message, remedy=remedy) from None
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        return self.files.url
+
+    def snapshot(self, at: int | str | None = None) -> Snapshot:
+        """A view of the whole store that no later commit changes.
+
+        Args:
+            at: number in the log, name of a pin, or None for the newest.
+
+        Raises:
+            StoreError: there is no such snapshot or pin.
+        """
+        head = self.log.head()
+        if at is None:
+            return Snapshot(self.files, self.grid, head)
+        version = int(at) if isinstance(at, int) or at.isdigit() else self._pinned(at)
+        if version < head.oldest and version not in self.pins().values():
+            message = f"{self.url}: snapshot {version} was vacuumed; the oldest is {head.oldest}"
+            raise StoreError(message, remedy="pin snapshots you want to keep: `store pin NAME`")
+        return Snapshot(self.files, self.grid, self.log.at(version))
+
+    def view(
+        self,
+        name: str,
+        *,
+        at: int | str | None = None,
+        recipe: str | None = None,
+        recordings: Sequence[str] | None = None,
+    ) -> pl.LazyFrame:
+        """One window view as a LazyFrame; see `Snapshot.view`."""
+        return self.snapshot(at).view(name, recipe=recipe, recordings=recordings)
+
+    def matrix(
+        self,
+        views: str | Mapping[str, Sequence[str] | None],
+        *,
+        at: int | str | None = None,
+        recordings: Sequence[str] | None = None,
+    ) -> Matrix:
+        """Columns of one or more views as one float32 array; see `Snapshot.matrix`."""
+        return self.snapshot(at).matrix(views, recordings=recordings)
+
+    def table(self, name: str, *, at: int | str | None = None) -> pl.DataFrame:
+        """One table such as `recordings`; see `Snapshot.table`."""
+        return self.snapshot(at).table(name)
+
+    def register(self, spec: ViewSpec) -> None:
+        """Write a view's recipe beside its future parts; nothing happens if it is there.
+
+        Raises:
+            SchemaError: the same recipe was registered with other columns.
+        """
+        write_recipe(self.files, spec)
+
+    def write_tables(
+        self,
+        frames: Mapping[str, pl.DataFrame],
+        *,
+        key: str,
+        operation: str,
+        info: Mapping[str, Any] | None = None,
+    ) -> Commit | None:
+        """Replace the rows of one dataset in several tables, in one commit.
+
+        A table whose rows are unchanged is left alone; None if all of them are.
+
+        Raises:
+            SchemaError: a frame does not have its table's exact schema.
+        """
+        snapshot = self.snapshot()
+        add, remove = [], []
+        for name, frame in frames.items():
+            _check_schema(name, frame)
+            old = [part for part in snapshot.state.table_parts(name) if part.key == key]
+            if old and snapshot.read_table(old, name).equals(frame):
+                continue
+            remove += [part.path for part in old]
+            path = new_part_path(name, TABLE_RECIPE)
+            add.append(write_frame_part(self.files, path, frame, view=name, key=key))
+        if not add:
+            return None
+        draft = Commit(operation, add=tuple(add), remove=tuple(remove), info=info or {})
+        return self.log.append(draft)
+
+    def pin(self, name: str, at: int | str | None = None) -> int:
+        """Keep a snapshot under a name; vacuum respects it. Returns the number.
+
+        Raises:
+            UsageError: the name is taken, or cannot be a file name.
+        """
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.isdigit():
+            message = f"a pin's name has letters, digits, - _ . and not digits alone; got {name!r}"
+            raise UsageError(message, remedy="choose a name such as stack-2026-03")
+        version = self.snapshot(at).version
+        body = {"version": version, "created_utc": dt.datetime.now(dt.UTC).isoformat()}
+        try:
+            self.files.put_new(pin_path(name), json.dumps(body).encode())
+        except FileExistsError:
+            message = f"{self.url}: pin {name!r} is taken (snapshot {self.pins()[name]})"
+            raise UsageError(message, remedy="choose another name, or `unpin` it first") from None
+        return version
+
+    def unpin(self, name: str) -> None:
+        """Forget a named snapshot."""
+        self._pinned(name)
+        self.files.delete(pin_path(name))
+
+    def pins(self) -> dict[str, int]:
+        """Name -> number of every pinned snapshot."""
+        found = {}
+        for file in sorted(self.files.list("pins")):
+            body = json.loads(self.files.read(f"pins/{file}"))
+            found[file.removesuffix(".json")] = int(body["version"])
+        return found
+
+    def _pinned(self, name: str) -> int:
+        pins = self.pins()
+        if name not in pins:
+            known = ", ".join(pins) or "none"
+            message = f"{self.url}: no pin {name!r}; pins: {known}"
+            raise UsageError(message, remedy="give a pin's name, or a number of `store history`")
+        return pins[name]
+
+
+def _read_marker(files: Files) -> WindowGrid:
+    """The window grid in `store.json`. Raises FileNotFoundError if there is none."""
+    place = f"{files.url}/{MARKER}"
+    try:
+        body = json.loads(files.read(MARKER))
+        version = int(body["birdstack_store"])
+        if version > FORMAT_VERSION:
+            raise newer_format(place, version)
+        return WindowGrid(**body["grid"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        message = f"{place} is damaged: {error}"
+        remedy = "restore it from a backup, or write it anew from another store of the same grid"
+        raise CorruptError(message, remedy=remedy) from error
+
+
+def _refuse_foreign_folder(files: Files) -> None:
+    """A store is made only where nothing else is: it must never mix with a user's files."""
+    for info in files.walk(""):
+        message = f"{files.url} is not a birdstack store and is not empty (it has {info.path})"
+        raise UsageError(message, remedy="give --store a new or empty folder")
+
+
+def _check_schema(name: str, frame: pl.DataFrame) -> None:
+    expected = TABLES[name]
+    if frame.schema == expected:
+        return
+    lines = [f"  - {c}: {t}" for c, t in expected.items() if frame.schema.get(c) != t]
+    lines += [f"  + {c}: {t}" for c, t in frame.schema.items() if expected.get(c) != t]
+    message = f"table {name!r} does not have its schema:\n" + "\n".join(
+        lines or ["  the order of the columns"]
+    )
+    raise SchemaError(message, remedy="build the frame with the schema in birdstack.store.tables")

@@ -1,0 +1,118 @@
+"""Schemas of the tables that are about recordings rather than windows.
+
+Window views hold one row per window; these tables hold one row per recording, label,
+class or rejected row. They lie in the same log as the views, so that one snapshot pins
+features, folds and labels together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+
+def schema(columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.Schema:
+    """A polars schema (this signature lets type checkers infer the mapping)."""
+    return pl.Schema(columns)
+
+
+RECORDINGS = schema(
+    {
+        "recording_id": pl.String,  # path below the dataset's root, `/` separators
+        "dataset": pl.String,
+        "split": pl.String,  # train, unlabeled, test, simulated
+        "kind": pl.String,  # focal (one animal close up) or soundscape
+        "path": pl.String,  # below the dataset's root
+        "content_hash": pl.String,  # sha256 of the bytes; null where there is no audio
+        "bytes": pl.Int64,
+        "mtime_ns": pl.Int64,
+        "format": pl.String,
+        "sample_rate_hz": pl.Int32,
+        "channels": pl.Int32,
+        "duration_s": pl.Float64,  # as the header declares
+        "latitude": pl.Float64,
+        "longitude": pl.Float64,
+        "elevation_m": pl.Float64,
+        "site": pl.String,
+        "date": pl.Date,
+        "time": pl.Time,
+        "author": pl.String,
+        "rating": pl.Float64,
+        "type": pl.List(pl.String),
+        "license": pl.String,
+        "url": pl.String,
+        "given_fold": pl.Int32,  # the dataset's own fold column, if one was named
+        "duplicate_of": pl.String,  # first recording (by id) with the same bytes
+        "duplicate_group": pl.String,  # exact, or same duration + author + label; else null
+    }
+)
+"""One row per recording of every ingested dataset. No labels: see LABELS."""
+
+LABELS = schema(
+    {
+        "recording_id": pl.String,
+        "label": pl.String,
+        "role": pl.String,  # primary or secondary
+        "start_s": pl.Float64,  # null: somewhere in the recording (weak label)
+        "end_s": pl.Float64,
+    }
+)
+"""One row per recording and label; a recording without a row is unlabelled."""
+
+CLASSES = schema(
+    {
+        "label": pl.String,
+        "index": pl.Int32,
+        "scientific_name": pl.String,
+        "common_name": pl.String,
+    }
+)
+"""The class list in its one order."""
+
+FOLDS = schema(
+    {
+        "recording_id": pl.String,
+        "fold": pl.Int32,
+        "group": pl.String,  # recordings of one group never part
+    }
+)
+"""One row per labelled recording; immutable, a new split is a new recipe."""
+
+REJECTS = schema(
+    {
+        "dataset": pl.String,
+        "file": pl.String,  # the table or audio file, below the dataset's root
+        "row": pl.Int64,  # line in that file, the header being line 1; null for a whole file
+        "column": pl.String,
+        "rule": pl.String,  # stable short word, e.g. latitude_range
+        "value": pl.String,
+        "reason": pl.String,  # one sentence
+        "remedy": pl.String,  # one sentence
+        "severity": pl.String,  # rejected: the row is out; flagged: the row is in, value nulled
+        "recording_id": pl.String,  # where it is known
+    }
+)
+"""One row per broken rule: nothing that was left out or altered is left unsaid."""
+
+DATASETS = schema(
+    {
+        "dataset": pl.String,
+        "root": pl.String,  # absolute path at the time of ingestion
+        "layout": pl.String,  # birdclef, class-folders, soundscapes
+        "table": pl.String,  # metadata table below root, null if none
+        "rows": pl.Int64,
+        "recordings": pl.Int64,
+        "rejected": pl.Int64,
+    }
+)
+"""One row per ingested dataset."""
+
+TABLES: dict[str, pl.Schema] = {
+    "recordings": RECORDINGS,
+    "labels": LABELS,
+    "classes": CLASSES,
+    "folds": FOLDS,
+    "rejects": REJECTS,
+    "datasets": DATASETS,
+}

@@ -1,0 +1,169 @@
+"""One idempotent unit of work: some recordings, heard once, written as one part a view."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from birdstack.store.commit import Covered, Part, Skip
+from birdstack.store.errors import BirdstackError, SkipRecording
+from birdstack.store.extractor import Extractor, OpenedRecording, Source
+from birdstack.store.files import Files
+from birdstack.store.keys import WindowGrid
+from birdstack.store.layout import new_part_path
+from birdstack.store.parquet_schema import window_table
+from birdstack.store.parquet_write import write_window_part
+from birdstack.store.plan import Task
+from birdstack.store.recordings import Recording
+from birdstack.store.statistics import Statistics, view_statistics
+from birdstack.store.views import ViewSpec
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a unit has written; nothing of it counts until it is committed.
+
+    Attributes:
+        parts: one for each view, already durable.
+        statistics: `view/recipe` -> statistics of its rows.
+        skips: recordings that could not be used.
+        notes: recording_id -> facts worth keeping, such as truncation.
+        heard: number of recordings used.
+        windows: number of windows of those recordings.
+        unfinished: tasks not begun because the run was stopped.
+    """
+
+    parts: tuple[Part, ...] = ()
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    skips: tuple[Skip, ...] = ()
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heard: int = 0
+    windows: int = 0
+    unfinished: int = 0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a worker needs to do units: where to write, how to open, what to hear.
+
+    Picklable if its source and extractors are, which worker processes need.
+    """
+
+    files: Files
+    grid: WindowGrid
+    source: Source[Any]
+    extractors: tuple[Extractor[Any], ...]
+
+    def run(self, unit: Sequence[Task], stop: threading.Event | None = None) -> Receipt:
+        """Do one unit; once `stop` is set, finish the recording in hand and write what is there.
+
+        Raises:
+            BirdstackError: the store cannot be written; nothing of the unit is lost that
+                another run would not do again.
+        """
+        rows = {extractor.spec.name: _Rows(extractor.spec) for extractor in self.extractors}
+        skips: list[Skip] = []
+        notes: dict[str, Mapping[str, Any]] = {}
+        heard = windows = unfinished = 0
+        for number, task in enumerate(unit):
+            if stop is not None and stop.is_set():
+                unfinished = len(unit) - number
+                break
+            wanted = [e for e in self.extractors if e.spec.name in task.views]
+            try:
+                sound = self.source.open(task.recording)
+            except SkipRecording as skip:
+                skips += [_skip(e.spec, task.recording, skip) for e in wanted]
+                continue
+            if sound.notes:
+                notes[task.recording.recording_id] = sound.notes
+            used = [e for e in wanted if self._hear(e, sound, task.recording, rows, skips)]
+            heard += bool(used)
+            windows += sound.n_windows if used else 0
+        parts = [part for r in rows.values() if (part := r.write(self.files, self.grid))]
+        statistics = {
+            f"{r.spec.name}/{r.spec.recipe_hash}": r.statistics
+            for r in rows.values()
+            if r.recordings
+        }
+        return Receipt(tuple(parts), statistics, tuple(skips), notes, heard, windows, unfinished)
+
+    def _hear(
+        self,
+        extractor: Extractor[Any],
+        sound: OpenedRecording,
+        recording: Recording,
+        rows: Mapping[str, _Rows],
+        skips: list[Skip],
+    ) -> bool:
+        spec = extractor.spec
+        try:
+            values = extractor.extract(sound, recording)
+        except SkipRecording as skip:
+            skips.append(_skip(spec, recording, skip))
+        except (BirdstackError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad recording must cost one recording
+            reason = f"{type(error).__name__}: {error}"
+            skips.append(_skip(spec, recording, SkipRecording("extractor_error", reason)))
+        else:
+            rows[spec.name].add(recording, sound.n_windows, values)
+            return True
+        return False
+
+
+@dataclass
+class _Rows:
+    """Rows of one view, gathered over the recordings of a unit."""
+
+    spec: ViewSpec
+    recordings: list[Covered] = field(default_factory=list)
+    values: list[Mapping[str, np.ndarray]] = field(default_factory=list)
+    statistics: Statistics = field(default_factory=dict)
+
+    def add(self, recording: Recording, n_windows: int, values: Mapping[str, np.ndarray]) -> None:
+        # Shapes are judged here, where the recording is known; dtypes by the Parquet module.
+        self.recordings.append(Covered(recording.recording_id, recording.content_hash, n_windows))
+        self.values.append(values)
+
+    def write(self, files: Files, grid: WindowGrid) -> Part | None:
+        if not self.recordings:
+            return None
+        counts = np.array([covered.windows for covered in self.recordings])
+        window = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
+        keys = {
+            "recording_id": np.repeat([c.recording_id for c in self.recordings], counts),
+            "window": window,
+            "start_s": window * grid.hop_s,
+            "end_s": window * grid.hop_s + grid.window_s,
+        }
+        names = dict.fromkeys(name for values in self.values for name in values)
+        columns = {
+            name: np.concatenate([values[name] for values in self.values if name in values])
+            for name in names
+        }
+        table = window_table(self.spec, keys, columns)
+        self.statistics = view_statistics(self.spec, columns)
+        path = new_part_path(self.spec.name, self.spec.recipe_hash)
+        return write_window_part(files, self.spec, path, table, self.recordings)
+
+
+def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
+    return Skip(
+        view=spec.name,
+        recipe=spec.recipe_hash,
+        recording_id=recording.recording_id,
+        content_hash=recording.content_hash,
+        code=skip.code,
+        reason=skip.reason,
+    )
+
+
+def skip_all(workshop: Workshop, task: Task, skip: SkipRecording) -> Receipt:
+    """The receipt for a recording that no view of the task could be made for."""
+    specs = [e.spec for e in workshop.extractors if e.spec.name in task.views]
+    return Receipt(skips=tuple(_skip(spec, task.recording, skip) for spec in specs))

@@ -1,0 +1,145 @@
+"""Does the store still hold what was written? And what to do where it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from birdstack.store.commit import Commit, Part
+from birdstack.store.errors import CorruptError
+from birdstack.store.files import Files
+from birdstack.store.layout import entry_path
+from birdstack.store.recipes import read_recipe
+from birdstack.store.state import State
+from birdstack.store.store import Store
+
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it was written.
+
+    Attributes:
+        kind: `log`, `part` or `recipe`.
+        path: below the store.
+        what: one sentence.
+        recordings: how many recordings are hit.
+    """
+
+    kind: str
+    path: str
+    what: str
+    recordings: int = 0
+
+
+def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    """Compare every log entry, recipe and live part with its checksum.
+
+    Args:
+        store: the store.
+        progress: called with (bytes checked, bytes in all).
+    """
+    problems = list(_damaged_entries(store))
+    if problems:
+        return problems  # what is live cannot be told before the log is whole
+    state = store.log.head()
+    for view, recipe in state.window_views():
+        try:
+            read_recipe(store.files, view, recipe)
+        except CorruptError as error:
+            problems.append(Problem("recipe", f"views/{view}/{recipe}", error.message))
+    total = sum(part.n_bytes for part in state.parts.values())
+    done = 0
+    for part in state.parts.values():
+        what = _damage(store.files, part)
+        if what:
+            problems.append(Problem("part", part.path, what, len(part.recordings)))
+        done += part.n_bytes
+        if progress is not None:
+            progress(done, total)
+    return problems
+
+
+def repair(store: Store, problems: list[Problem]) -> list[str]:
+    """Take damaged things out of use, so that the next run makes them again.
+
+    A damaged part leaves the log (its recordings are then lacking); a damaged log entry is
+    set aside in `damaged/` and an empty one takes its number (parts that only it named are
+    adopted by the next run). Nothing is deleted.
+
+    Returns:
+        One sentence for each thing done.
+    """
+    said = []
+    for problem in problems:
+        if problem.kind == "log":
+            _set_entry_aside(store.files, problem.path)
+            said.append(f"{problem.path}: set aside in damaged/, an empty entry took its place")
+    parts = [problem for problem in problems if problem.kind == "part"]
+    if parts:
+        info = {"damaged": [f"{problem.path}: {problem.what}" for problem in parts]}
+        removed = tuple(problem.path for problem in parts)
+        store.log.append(Commit("repair", remove=removed, info=info))
+        said += [
+            f"{p.path}: dropped; {p.recordings} recordings will be computed again"
+            if p.recordings
+            else f"{p.path}: dropped; run `birdstack ingest` again"
+            for p in parts
+        ]
+    return said
+
+
+def _damaged_entries(store: Store) -> Iterator[Problem]:
+    names = sorted(n for n in store.files.list("log") if n.endswith(".json"))
+    numbers = {int(name.removesuffix(".json")) for name in names}
+    for version in range(max(numbers, default=-1) + 1):
+        if version not in numbers:
+            yield Problem("log", entry_path(version), "the entry is missing")
+            continue
+        try:
+            store.log.read(version)
+        except CorruptError as error:
+            yield Problem("log", entry_path(version), error.message)
+
+
+def _damage(files: Files, part: Part) -> str:
+    """What is wrong with a part's file; empty if nothing is."""
+    try:
+        file = files.open(part.path)
+    except FileNotFoundError:
+        return "the file is missing"
+    digest = hashlib.sha256()
+    try:
+        if file.n_bytes != part.n_bytes:
+            return f"{file.n_bytes} bytes instead of {part.n_bytes}"
+        for offset in range(0, part.n_bytes, _BLOCK):
+            digest.update(file.read_at(offset, _BLOCK))
+    finally:
+        file.close()
+    return "" if digest.hexdigest() == part.sha256 else "its sha256 does not match"
+
+
+def _set_entry_aside(files: Files, path: str) -> None:
+    version = int(path.rsplit("/", 1)[-1].removesuffix(".json"))
+    try:
+        damaged = files.read(path)
+    except FileNotFoundError:
+        damaged = b""
+    files.put(f"damaged/{version:010d}.json", damaged)
+    # A checkpoint at or after the entry may rest on what the entry said; it was made from
+    # the whole entry, so it is right, and reading starts from it.
+    files.delete(path)
+    void = Commit("void", info={"reason": json.dumps("damaged entry set aside")})
+    files.put_new(path, void.signed(version).to_bytes())
+
+
+def count_orphans(store: Store, state: State) -> int:
+    """Parts on disk that the newest snapshot does not name (old, adopted later, or torn)."""
+    return sum(
+        1
+        for info in store.files.walk("views")
+        if info.path.endswith(".parquet") and info.path not in state.parts
+    )
