@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from birdstack.features import guarded_files, containers
+from birdstack.features import containers, guarded_files
 from birdstack.features.decoder_wire import DecodeRequest, Event, Samples
 from birdstack.features.sound_meter import SoundMeter
 from birdstack.store.errors import SkipRecording
@@ -58,6 +58,13 @@ def decode(request: DecodeRequest) -> Iterator[Event]:
     Raises:
         SkipRecording: the file cannot be used.
     """
+    try:
+        yield from _decode(request)
+    except OSError as error:  # a disk that fails amid the walk through a container
+        raise guarded_files.skip_for(error) from error
+
+
+def _decode(request: DecodeRequest) -> Iterator[Event]:
     with ExitStack() as stack:
         raw = stack.enter_context(guarded_files.open_regular(request.path))
         before = os.fstat(raw.fileno())

@@ -37,7 +37,7 @@ def open_regular(path: str) -> io.FileIO:
         _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - a str keeps surrogate escapes
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
-        raise _skip(error) from error
+        raise skip_for(error) from error
     except ValueError as error:  # a NUL byte in the name
         code, reason = "missing", f"no file can have this name: {error}"
         raise SkipRecording(code, reason) from error
@@ -58,7 +58,8 @@ def _require_regular(mode: int) -> None:
     raise SkipRecording(code, reason)
 
 
-def _skip(error: OSError) -> SkipRecording:
+def skip_for(error: OSError) -> SkipRecording:
+    """The skip that a failure of the file system amounts to."""
     words = error.strerror or type(error).__name__
     if error.errno in _GONE:
         return SkipRecording("missing", f"the file cannot be found: {words}")
@@ -91,7 +92,7 @@ def check_hash(file: io.FileIO, expected: str) -> None:
     try:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _skip(error) from error
+        raise skip_for(error) from error
     if found != expected.lower():
         code = "changed"
         reason = (

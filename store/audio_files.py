@@ -78,8 +78,8 @@ def list_audio(root: Path, folders: Sequence[str], log: RejectLog) -> Listing:
     and folders are passed over. What cannot be used is noted in `log`.
     """
     walk = _Walk(root, log, waiting=list(reversed(folders)))
-    while walk.waiting:
-        walk.enter(walk.waiting.pop())
+    while walk.waiting or walk.links:
+        walk.enter(walk.waiting.pop() if walk.waiting else walk.links.pop(0))
     walk.listing.files = dict(sorted(walk.listing.files.items()))
     return walk.listing
 
@@ -151,6 +151,7 @@ class _Walk:
     root: Path
     log: RejectLog
     waiting: list[str]
+    links: list[str] = field(default_factory=list)
     listing: Listing = field(default_factory=Listing)
     entered: set[tuple[int, int]] = field(default_factory=set)
 
@@ -167,15 +168,13 @@ class _Walk:
         except OSError as error:
             self.log.add("unreadable_file", file=folder or ".", value=error.strerror)
             return
-        folders: list[tuple[bool, str]] = []
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if _is_folder(entry) and not is_audio_name(path) and _is_wanted(entry.name):
-                folders.append((entry.is_symlink(), path))
+                # Links wait for the end, so that a file keeps the id of its own folder.
+                (self.links if entry.is_symlink() else self.waiting).append(path)
             else:
                 self.take(entry, path)
-        # Real folders come before links, so that a file keeps the id of its own folder.
-        self.waiting.extend(path for _, path in sorted(folders, reverse=True))
 
     def take(self, entry: os.DirEntry[str], path: str) -> None:
         """List a file, count it as ignored, or note what is wrong with it."""

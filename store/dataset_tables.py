@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from birdstack.store.audio_files import find_file
+from birdstack.store.audio_files import find_file, is_audio_name
 from birdstack.store.classes import ClassList, Names, read_class_list, read_names
 from birdstack.store.errors import DatasetError
 from birdstack.store.fault_rules import RejectLog, table_fault
@@ -214,7 +214,7 @@ def _locate(
     for line, name, label in rows.select("line", *REQUIRED).iter_rows():
         path = _recording_path(name, label, layout)
         ids.append(path)
-        if path is None or not layout.has_audio:
+        if path is None or not layout.has_audio or not is_audio_name(path):
             found.append(None)
             continue
         if path not in files and (file := find_file(layout.root, path)) is not None:

@@ -20,13 +20,11 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from typing import Literal
 
 from birdstack.store.errors import SkipRecording
 from birdstack.store.plan import Task
+from birdstack.store.run_config import ExecutorName
 from birdstack.store.unit import Receipt, Workshop, skip_all
-
-ExecutorName = Literal["threads", "serial", "processes"]
 
 _POLL_S = 0.2  # how soon a stop is noticed while nothing finishes
 

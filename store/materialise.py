@@ -14,16 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from birdstack.store.adopt import adopt_orphans
 from birdstack.store.commit import Commit, Part, Skip, new_run_id
 from birdstack.store.errors import ConflictError, StoreError
-from birdstack.store.executors import ExecutorName, run_units
+from birdstack.store.executors import run_units
 from birdstack.store.extractor import Extractor, Source
 from birdstack.store.plan import make_plan
 from birdstack.store.recordings import Recording
 from birdstack.store.replace import superseded
+from birdstack.store.run_config import RunConfig
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
 from birdstack.store.store import Store
 from birdstack.store.unit import Receipt, Workshop
@@ -32,28 +31,6 @@ _HOPELESS_AFTER = 50
 """A run whose first so many recordings all fail for one reason is stopped: it is the
 reason that needs a person, not ten thousand more skips."""
 _MAX_CONFLICTS = 20
-
-
-class RunConfig(BaseModel):
-    """How a run is carried out; none of it changes the numbers.
-
-    Attributes:
-        executor: threads in one process, serial for debugging, or processes.
-        workers: units at a time; 0 means one for each processor.
-        unit_recordings: most recordings in a unit, which is written as one part a view.
-        unit_audio_s: most seconds of audio in a unit.
-        commit_interval_s: finished units are committed at least this often.
-        commit_megabytes: or as soon as they hold so many megabytes.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    executor: ExecutorName = "threads"
-    workers: int = Field(default=0, ge=0, le=1024)
-    unit_recordings: int = Field(default=64, ge=1)
-    unit_audio_s: float = Field(default=300.0, gt=0)
-    commit_interval_s: float = Field(default=10.0, ge=0)
-    commit_megabytes: float = Field(default=64.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)

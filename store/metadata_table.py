@@ -47,7 +47,7 @@ _MAGIC = {
 _AS_CSV = "export the table as CSV in UTF-8"
 _SAMPLE = 4096
 _CONTROL = frozenset(range(32)) - set(b"\t\n\v\f\r\x1b\x00")
-_MOST_CONTROL = 0.1  # share of control characters from which bytes are no text
+_MOST_CONTROL = 0.05  # share of control characters from which bytes are no text
 _MOST_ZERO = 0.2  # share of zero bytes from which text is taken for UTF-16
 
 

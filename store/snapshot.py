@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import polars as pl
 
@@ -20,7 +21,7 @@ from birdstack.store.parquet_read import PartReader, table_frame
 from birdstack.store.recipes import read_recipe
 from birdstack.store.scan import scan_view
 from birdstack.store.state import State
-from birdstack.store.tables import TABLES
+from birdstack.store.tables import SKIPS, TABLES
 from birdstack.store.views import ViewSpec
 
 
@@ -126,7 +127,10 @@ class Snapshot:
         if name not in TABLES:
             message = f"no table {name!r}; tables: {_listed(list(TABLES))}"
             raise UsageError(message, remedy="see `birdstack store ls`")
-        return self.read_table(self.state.table_parts(name), name)
+        parts = self.state.table_parts(name)
+        if name in self.state.active:  # one of several splits is in force
+            parts = [part for part in parts if part.key == self.state.active[name]]
+        return self.read_table(parts, name)
 
     def read_table(self, parts: Sequence[Part], name: str) -> pl.DataFrame:
         """Rows of some parts of a table."""
@@ -136,11 +140,10 @@ class Snapshot:
                 frames.append(table_frame(reader).cast(TABLES[name]))
         return pl.concat(frames) if frames else TABLES[name].to_frame()
 
-    def export(self, name: str, *, recipe: str | None = None) -> pl.LazyFrame:
-        """A view, or else a table, whichever bears the name."""
-        if name in TABLES and name not in self.views:
-            return self.table(name).lazy()
-        return self.view(name, recipe=recipe)
+    def skips(self) -> pl.DataFrame:
+        """Recordings that a view could not be made for, with reasons."""
+        rows = [asdict(skip) for skip in self.state.skips.values()]
+        return pl.DataFrame(rows, schema=SKIPS).sort("view", "recording_id")
 
 
 def _listed(names: Sequence[str]) -> str:

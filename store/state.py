@@ -21,7 +21,7 @@ from birdstack.store.statistics import (
     statistics_from_json,
     statistics_to_json,
 )
-from birdstack.store.tables import schema
+from birdstack.store.tables import TABLES, schema
 
 _CHECKPOINT = schema(
     {
@@ -52,7 +52,7 @@ class State:
         )
 
     def table_parts(self, table: str) -> list[Part]:
-        """Live parts of one table, by dataset."""
+        """Live parts of one table, by dataset; for `folds`, of all splits."""
         found = [p for p in self.parts.values() if p.view == table and p.recipe == TABLE_RECIPE]
         return sorted(found, key=lambda p: p.key)
 
@@ -68,7 +68,8 @@ class State:
     def window_views(self) -> list[tuple[str, str]]:
         """(view, recipe) of every window view with live parts or an active recipe."""
         live = {(p.view, p.recipe) for p in self.parts.values() if p.recipe != TABLE_RECIPE}
-        return sorted(live | set(self.active.items()))
+        active = {(view, recipe) for view, recipe in self.active.items() if view not in TABLES}
+        return sorted(live | active)
 
     def applied(self, commits: Iterable[Commit]) -> State:
         """A new state with further commits on top; this one stays as it is."""

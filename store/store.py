@@ -16,22 +16,19 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
 
-from birdstack.store.commit import FORMAT_VERSION, Commit, newer_format
-from birdstack.store.errors import CorruptError, SchemaError, StoreError, UsageError
+from birdstack.store.commit import FORMAT_VERSION, newer_format
+from birdstack.store.errors import CorruptError, StoreError, UsageError
 from birdstack.store.files import Files, open_files
 from birdstack.store.keys import WindowGrid
-from birdstack.store.layout import MARKER, TABLE_RECIPE, new_part_path, pin_path
+from birdstack.store.layout import MARKER, pin_path
 from birdstack.store.log import CommitLog
 from birdstack.store.matrix import Matrix
-from birdstack.store.parquet_write import write_frame_part
 from birdstack.store.recipes import write_recipe
 from birdstack.store.snapshot import Snapshot
-from birdstack.store.tables import TABLES
 from birdstack.store.views import ViewSpec
 
 
@@ -151,36 +148,6 @@ class Store:
         """
         write_recipe(self.files, spec)
 
-    def write_tables(
-        self,
-        frames: Mapping[str, pl.DataFrame],
-        *,
-        key: str,
-        operation: str,
-        info: Mapping[str, Any] | None = None,
-    ) -> Commit | None:
-        """Replace the rows of one dataset in several tables, in one commit.
-
-        A table whose rows are unchanged is left alone; None if all of them are.
-
-        Raises:
-            SchemaError: a frame does not have its table's exact schema.
-        """
-        snapshot = self.snapshot()
-        add, remove = [], []
-        for name, frame in frames.items():
-            _check_schema(name, frame)
-            old = [part for part in snapshot.state.table_parts(name) if part.key == key]
-            if old and snapshot.read_table(old, name).equals(frame):
-                continue
-            remove += [part.path for part in old]
-            path = new_part_path(name, TABLE_RECIPE)
-            add.append(write_frame_part(self.files, path, frame, view=name, key=key))
-        if not add:
-            return None
-        draft = Commit(operation, add=tuple(add), remove=tuple(remove), info=info or {})
-        return self.log.append(draft)
-
     def pin(self, name: str, at: int | str | None = None) -> int:
         """Keep a snapshot under a name; vacuum respects it. Returns the number.
 
@@ -208,8 +175,13 @@ class Store:
         """Name -> number of every pinned snapshot."""
         found = {}
         for file in sorted(self.files.list("pins")):
-            body = json.loads(self.files.read(f"pins/{file}"))
-            found[file.removesuffix(".json")] = int(body["version"])
+            name = file.removesuffix(".json")
+            try:
+                found[name] = int(json.loads(self.files.read(pin_path(name)))["version"])
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"pin {self.url}/{pin_path(name)} is damaged: {error}"
+                remedy = "delete the file and pin the snapshot again"
+                raise CorruptError(message, remedy=remedy) from error
         return found
 
     def _pinned(self, name: str) -> int:
@@ -241,15 +213,3 @@ def _refuse_foreign_folder(files: Files) -> None:
     for info in files.walk(""):
         message = f"{files.url} is not a birdstack store and is not empty (it has {info.path})"
         raise UsageError(message, remedy="give --store a new or empty folder")
-
-
-def _check_schema(name: str, frame: pl.DataFrame) -> None:
-    expected = TABLES[name]
-    if frame.schema == expected:
-        return
-    lines = [f"  - {c}: {t}" for c, t in expected.items() if frame.schema.get(c) != t]
-    lines += [f"  + {c}: {t}" for c, t in frame.schema.items() if expected.get(c) != t]
-    message = f"table {name!r} does not have its schema:\n" + "\n".join(
-        lines or ["  the order of the columns"]
-    )
-    raise SchemaError(message, remedy="build the frame with the schema in birdstack.store.tables")

@@ -108,6 +108,18 @@ DATASETS = schema(
 )
 """One row per ingested dataset."""
 
+SKIPS = schema(
+    {
+        "view": pl.String,
+        "recipe": pl.String,
+        "recording_id": pl.String,
+        "content_hash": pl.String,
+        "code": pl.String,  # stable short word, e.g. decode_error
+        "reason": pl.String,  # one sentence
+    }
+)
+"""One row per recording that a view could not be made for; kept in the log, not in parts."""
+
 TABLES: dict[str, pl.Schema] = {
     "recordings": RECORDINGS,
     "labels": LABELS,

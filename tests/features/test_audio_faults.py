@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import io
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -54,9 +53,10 @@ def test_a_fault_ends_in_its_code_or_its_notes(case, tmp_path, isolated):
     recording = _recording(case.build(tmp_path))
     source = _source(case, isolated)
     if case.code:
-        with pytest.raises(SkipRecording, match=re.escape(case.reason)) as skipped:
+        with pytest.raises(SkipRecording, match=f"^{case.code}: ") as skipped:
             source.open(recording)
         assert skipped.value.code == case.code
+        assert case.reason in skipped.value.reason
         assert "\n" not in skipped.value.reason
         return
     sound = source.open(recording)
@@ -97,7 +97,7 @@ def test_formats_are_heard(container, coding, tmp_path, isolated):
     path = tmp_path / "sound"
     damaged.write(path, damaged.tone(6, rate_hz), rate_hz, format=container, subtype=coding)
     sound = isolated.open(_recording(path))
-    assert sound.duration_s == pytest.approx(6, abs=0.05)  # ADPCM fills its last block
+    assert sound.duration_s == pytest.approx(6, abs=0.1)  # ADPCM fills its last block
     assert sound.notes == {}
 
 
@@ -190,23 +190,26 @@ def test_a_file_that_may_not_be_read(tmp_path):
     assert skipped.value.code == "permission"
 
 
-def test_a_disk_that_fails(tmp_path, monkeypatch):
-    """An input/output error while hashing is a skip that names the file system."""
+@pytest.mark.parametrize("call", ["hashlib.file_digest", "os.pread"])
+def test_a_disk_that_fails(call, tmp_path, monkeypatch):
+    """An input/output error while hashing or reading is a skip that names the file system."""
     path = damaged.intact("a.ogg")(tmp_path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def fail(*_args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("birdstack.features.guarded_files.hashlib.file_digest", fail)
+    module = "containers" if call.startswith("os") else "guarded_files"
+    monkeypatch.setattr(f"birdstack.features.{module}.{call}", fail)
     source = AudioSource(AudioConfig(isolate=False))
     with pytest.raises(SkipRecording, match="Input/output error") as skipped:
-        source.open(_recording(path, "0" * 64))
+        source.open(_recording(path, digest))
     assert skipped.value.code == "read_error"
 
 
 def test_a_name_that_changes_hands(tmp_path, monkeypatch):
     """A pipe put in place of a file between the look and the opening is still refused."""
-    regular = os.stat(damaged.intact("a.ogg")(tmp_path))
+    regular = damaged.intact("a.ogg")(tmp_path).stat()
     pipe = damaged.fifo(tmp_path)
     monkeypatch.setattr("birdstack.features.guarded_files.os.stat", lambda _path: regular)
     source = AudioSource(AudioConfig(isolate=False))
@@ -255,14 +258,16 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path):
 def test_probing_a_fault_never_hangs_or_crashes(case, tmp_path, probe):
     """A probe answers with a header or with a skip whose code decoding shares."""
     path = case.build(tmp_path)
-    try:
-        header = probe(path)
-    except SkipRecording as skip:
-        assert skip.code == case.code or (case.limits and not case.code)
-    else:
-        assert header.sample_rate_hz >= 1000
-        assert header.channels >= 1
-        assert header.duration_s >= 0
+    found_by_decoding = {"decoded_zero", "nonfinite", "too_short"}
+    if case.code and case.code not in found_by_decoding and not case.limits:
+        with pytest.raises(SkipRecording, match=f"^{case.code}: "):
+            probe(path)
+        return
+    header = probe(path)
+    assert header.sample_rate_hz >= 1000
+    assert header.channels >= 1
+    assert 0 <= header.duration_s < 1000
+    assert "/" in header.format
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,179 @@
+"""`birdstack features`: hear what the views lack."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from birdstack.features.acoustic import AcousticExtractor
+from birdstack.features.audio import AudioSource
+from birdstack.features.probe import AudioProbe
+from birdstack.stacking.options import DONE, FAILED, INTERRUPTED, SKIPPED
+from birdstack.stacking.run_ingest import exit_code, read_into
+from birdstack.stacking.session import Session
+from birdstack.store.catalog import load_recordings, refresh_changed
+from birdstack.store.errors import UsageError
+from birdstack.store.materialise import Progress, RunReport, materialise
+from birdstack.store.recordings import Recording
+from birdstack.store.store import Store
+
+_SHOWN_SKIPS = 8
+_SHOWN_WARNINGS = 8
+
+
+def run_features(
+    session: Session, dataset: Path | None, *, splits: Sequence[str], retry_skipped: bool
+) -> int:
+    """Bring the acoustic view up to date. Returns the exit code."""
+    code = DONE
+    if dataset is not None:
+        store = session.create_store()
+        code = exit_code(read_into(session, store, dataset))
+    else:
+        store = Store.open(session.store_url)
+        with AudioProbe(session.settings.audio) as probe:
+            changed = refresh_changed(store, probe)
+        if changed:
+            session.reporter.say(f"{len(changed):,} files have changed since they were ingested")
+    recordings = _wanted(store, splits)
+    if not recordings:
+        session.reporter.warn(f"{store.url} has no recording with audio: nothing to hear")
+        session.reporter.event("finished", exit_code=code, store=store.url)
+        return code
+    report = _hear(session, store, recordings, retry_skipped=retry_skipped)
+    code = _outcome(report, code)
+    _show(session, store, report, code)
+    return code
+
+
+def _wanted(store: Store, splits: Sequence[str]) -> list[Recording]:
+    snapshot = store.snapshot()
+    known = snapshot.table("recordings")["split"].unique().sort().to_list()
+    unknown = sorted(set(splits) - set(known))
+    if unknown:
+        message = f"--split {unknown[0]}: this store has {', '.join(known) or 'no recordings'}"
+        raise UsageError(message, remedy="give one of these, or leave --split away for all")
+    return load_recordings(snapshot, splits)
+
+
+def _hear(
+    session: Session, store: Store, recordings: Sequence[Recording], *, retry_skipped: bool
+) -> RunReport:
+    settings, reporter = session.settings, session.reporter
+    reporter.event("started", recordings=len(recordings), store=store.url)
+    with (
+        _stop_on_signal(session) as stop,
+        AudioSource(settings.audio, store.grid) as source,
+        reporter.progress("hearing") as advance,
+    ):
+
+        def show(progress: Progress) -> None:
+            words = f"{progress.windows:,} windows"
+            if progress.skipped:
+                words += f", {progress.skipped:,} skipped"
+            advance(progress.tried, progress.total, words)
+
+        extractor = AcousticExtractor(settings.acoustic, source.recipe, store.grid)
+        return materialise(
+            store,
+            recordings,
+            source,
+            [extractor],
+            settings.run,
+            info=session.provenance(),
+            retry_skipped=retry_skipped,
+            progress=show,
+            stop=stop,
+        )
+
+
+@contextlib.contextmanager
+def _stop_on_signal(session: Session) -> Iterator[threading.Event]:
+    """Ctrl-C or SIGTERM asks for a clean end; a second one insists."""
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        session.reporter.warn(
+            "stopping: finishing and committing the recordings in flight (again to abandon them)"
+        )
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _outcome(report: RunReport, before: int) -> int:
+    if report.stopped:
+        return INTERRUPTED
+    if report.skipped_recordings and len(report.skipped_recordings) == report.total:
+        return FAILED
+    return SKIPPED if report.skipped_recordings else before
+
+
+def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
+    reporter = session.reporter
+    skips = [*report.skips, *report.still_skipped]
+    reporter.event(
+        "finished",
+        exit_code=code,
+        store=store.url,
+        version=report.version,
+        recordings=report.total,
+        heard=report.heard,
+        already=report.already,
+        windows=report.windows,
+        skipped=len(report.skipped_recordings),
+        adopted_parts=report.adopted,
+        stopped=report.stopped,
+        seconds=round(report.seconds, 3),
+    )
+    for skip in skips:
+        reporter.event(
+            "skipped",
+            recording_id=skip.recording_id,
+            view=skip.view,
+            code=skip.code,
+            reason=skip.reason,
+        )
+    if not report.heard and not report.skips and not report.stopped:
+        reporter.say(
+            f"nothing to do: {report.already:,} recordings are up to date in {store.url} "
+            f"(snapshot {report.version})"
+        )
+    else:
+        rate = report.windows / report.seconds if report.seconds else 0.0
+        reporter.say(
+            f"heard {report.heard:,} recordings, {report.windows:,} windows in "
+            f"{report.seconds:.1f} s ({rate:.1f} windows/s); {report.already:,} were there "
+            f"already; snapshot {report.version} of {store.url}"
+        )
+    if report.adopted:
+        reporter.say(f"took over {report.adopted} parts that an interrupted run had finished")
+    if report.stopped:
+        reporter.warn("stopped before the end: run the same command again to go on")
+    if skips:
+        codes = Counter(skip.code for skip in skips)
+        counts = ", ".join(f"{count} {name}" for name, count in codes.most_common())
+        reporter.table(
+            f"{len(report.skipped_recordings):,} recordings skipped: {counts} "
+            "(all of them: birdstack store export skips --out skips.parquet)",
+            ["recording", "code", "reason"],
+            [(s.recording_id, s.code, s.reason) for s in skips[:_SHOWN_SKIPS]],
+        )
+    for text in report.warnings[:_SHOWN_WARNINGS]:
+        reporter.warn(text)
+    if len(report.warnings) > _SHOWN_WARNINGS:
+        reporter.warn(
+            f"and {len(report.warnings) - _SHOWN_WARNINGS} more columns: see `store describe`"
+        )

@@ -1,0 +1,180 @@
+"""Bringing a dataset into a store: its tables, its duplicates and the folds, in one commit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from birdstack.store.audio_files import Progress
+from birdstack.store.commit import Commit
+from birdstack.store.dataset import Ingested, read_dataset
+from birdstack.store.duplicates import mark_duplicates
+from birdstack.store.folds import FoldsConfig, Split, given_folds, make_folds
+from birdstack.store.ingest_config import IngestConfig
+from birdstack.store.recordings import Probe
+from birdstack.store.snapshot import Snapshot
+from birdstack.store.store import Store
+from birdstack.store.table_writer import write_tables
+from birdstack.store.tables import REJECTS
+
+SPLIT_TABLE = "folds"
+_GLOBAL = ""  # key of a table that no single dataset owns
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingestion found and did.
+
+    Attributes:
+        dataset: name of the dataset.
+        layout: how it was laid out.
+        summary: counts, see `Ingested.summary`.
+        rejects: rows of `tables.REJECTS`.
+        split: the folds now in force, None if nothing is labelled.
+        split_hash: name of that split in the store.
+        commit: the commit, None if the store held all of it already.
+    """
+
+    dataset: str
+    layout: str
+    summary: Mapping[str, int]
+    rejects: pl.DataFrame
+    split: Split | None
+    split_hash: str
+    commit: Commit | None
+
+
+def ingest(
+    store: Store,
+    root: Path,
+    config: IngestConfig,
+    folds: FoldsConfig,
+    *,
+    probe: Probe | None,
+    info: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Read a dataset and commit its recordings, labels, classes, rejects and folds.
+
+    A dataset that was ingested before is replaced by what it is now; recordings keep their
+    folds. Files that have not changed are not read again.
+
+    Args:
+        store: where to.
+        root: folder of the dataset, or a bare metadata table.
+        config: how to read it.
+        folds: how to split the labelled recordings.
+        probe: reads audio headers; None reads no audio.
+        info: configuration and environment, kept in the commit.
+        progress: see `read_dataset`.
+
+    Raises:
+        UsageError: there is nothing to read at `root`.
+        DatasetError: it cannot be read at all.
+    """
+    snapshot = store.snapshot()
+    known = snapshot.table("recordings")
+    found = read_dataset(root, config, probe=probe, known=known, progress=progress)
+    others = known.filter(pl.col("dataset") != found.dataset)
+    found = _without_collisions(found, others)
+    other_labels = _others(snapshot, "labels", found.dataset)
+    recordings = pl.concat([others, found.recordings]).sort("recording_id")
+    labels = pl.concat([other_labels, found.labels])
+    recordings = mark_duplicates(recordings, labels)
+    split = _split(snapshot, recordings, labels, folds)
+    frames = {
+        ("recordings", name): recordings.filter(pl.col("dataset") == name)
+        for name in recordings["dataset"].unique().sort()
+    }
+    frames |= {
+        ("labels", found.dataset): found.labels,
+        ("rejects", found.dataset): found.rejects,
+        ("datasets", found.dataset): found.datasets,
+        ("classes", _GLOBAL): _classes(snapshot, found),
+    }
+    activate = {}
+    split_hash = ""
+    if split is not None:
+        split_hash = hashlib.sha256(split.frame.write_csv().encode()).hexdigest()[:12]
+        frames[(SPLIT_TABLE, split_hash)] = split.frame
+        activate = {SPLIT_TABLE: split_hash}
+    details = {**(info or {}), "summary": found.summary}
+    if split is not None:
+        details["split"] = {"recipe": split.recipe, "report": split.report}
+    commit = write_tables(store, frames, operation="ingest", info=details, activate=activate)
+    return IngestReport(
+        found.dataset, found.layout, found.summary, found.rejects, split, split_hash, commit
+    )
+
+
+def _split(
+    snapshot: Snapshot, recordings: pl.DataFrame, labels: pl.DataFrame, config: FoldsConfig
+) -> Split | None:
+    """The folds: the dataset's own if it has them, else the earlier ones carried on."""
+    trained = recordings.filter(
+        (pl.col("split") == "train") & pl.col("recording_id").is_in(labels["recording_id"])
+    )
+    if trained.is_empty():
+        return None
+    if trained["given_fold"].null_count() == 0:
+        return given_folds(trained, labels)
+    previous = snapshot.table(SPLIT_TABLE)
+    if previous["fold"].n_unique() != config.n_folds:
+        return make_folds(trained, labels, config)  # the first split, or another number of folds
+    return make_folds(trained, labels, config, previous=previous)
+
+
+def _without_collisions(found: Ingested, others: pl.DataFrame) -> Ingested:
+    """Leave out recordings whose id another dataset of the store owns already."""
+    taken = found.recordings.join(others, on="recording_id", how="semi")
+    if taken.is_empty():
+        return found
+    owners = dict(others.select("recording_id", "dataset").iter_rows())
+    rows = [
+        {
+            "dataset": found.dataset,
+            "file": row["path"],
+            "column": "recording_id",
+            "rule": "unique_recording_id",
+            "value": row["recording_id"],
+            "reason": f"dataset {owners[row['recording_id']]!r} of this store has the same id",
+            "remedy": "ingest this dataset into a store of its own",
+            "severity": "rejected",
+            "recording_id": row["recording_id"],
+        }
+        for row in taken.to_dicts()
+    ]
+    rejects = pl.concat([found.rejects, pl.DataFrame(rows, schema=REJECTS)])
+    ids = taken["recording_id"].implode()
+    return Ingested(
+        dataset=found.dataset,
+        layout=found.layout,
+        recordings=found.recordings.filter(~pl.col("recording_id").is_in(ids)),
+        labels=found.labels.filter(~pl.col("recording_id").is_in(ids)),
+        classes=found.classes,
+        rejects=rejects,
+        datasets=found.datasets,
+        summary={**found.summary, "rejected": found.summary["rejected"] + len(rows)},
+    )
+
+
+def _others(snapshot: Snapshot, table: str, dataset: str) -> pl.DataFrame:
+    """Rows of a table that other datasets own."""
+    parts = [part for part in snapshot.state.table_parts(table) if part.key != dataset]
+    return snapshot.read_table(parts, table)
+
+
+def _classes(snapshot: Snapshot, found: Ingested) -> pl.DataFrame:
+    """The class list: this dataset's order first come, further classes behind."""
+    known = snapshot.table("classes")
+    if known.is_empty() or set(known["label"]) <= set(found.classes["label"]):
+        return found.classes
+    more = found.classes.filter(~pl.col("label").is_in(known["label"].implode()))
+    return pl.concat([known, more]).with_columns(
+        pl.int_range(pl.len(), dtype=pl.Int32).alias("index")
+    )
