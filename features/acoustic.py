@@ -65,8 +65,8 @@ class AcousticExtractor:
         grid: how recordings are cut into windows.
 
     Raises:
-        ConfigError: a frequency limit lies above half the sample rate, or a window is too
-            short for the frames that the columns need.
+        ConfigError: a frequency limit lies above half the sample rate, bins are wider than
+            the lowest band, or a window is too short for the frames that the columns need.
     """
 
     def __init__(
@@ -190,6 +190,12 @@ class AcousticExtractor:
                 f"({rate / 2:g} Hz), got {config.highest_hz:g} Hz"
             )
             raise ConfigError(message, remedy="lower mel_fmax_hz, index_fmax_hz or the octaves")
+        if rate / config.n_fft > config.contrast_fmin_hz:
+            message = (
+                f"acoustic: bins must be no wider than contrast_fmin_hz="
+                f"{config.contrast_fmin_hz:g}, got {rate / config.n_fft:g} Hz at n_fft={config.n_fft}"
+            )
+            raise ConfigError(message, remedy="raise n_fft or contrast_fmin_hz")
         frames = 1 + self.grid.window_samples(rate) // config.hop
         if self.grid.window_samples(rate) < config.n_fft or frames < cepstrum.DELTA_WIDTH:
             message = (

@@ -29,7 +29,8 @@ class AcousticConfig(BaseModel):
             band is an octave.
         contrast_octaves: octave bands above it: 200 Hz and 6 octaves end at 12.8 kHz, below
             the low-pass of lossy codecs, to which contrast is fragile.
-        index_fmin_hz: acoustic indices hear nothing below: wind and handling.
+        index_fmin_hz: acoustic indices hear nothing below: wind and handling. NDSI keeps
+            its own two bands.
         index_fmax_hz: acoustic indices hear nothing above: a codec's low-pass leaves bins
             there that hold rounding noise, and ACI gives each bin the same say.
         groups: kinds of columns; the order of columns is fixed whatever the order given.
@@ -47,7 +48,7 @@ class AcousticConfig(BaseModel):
     contrast_fmin_hz: float = Field(default=200.0, gt=0)
     contrast_octaves: int = Field(default=6, ge=1, le=10)
     index_fmin_hz: float = Field(default=300.0, ge=0)
-    index_fmax_hz: float = Field(default=15000.0, gt=0)
+    index_fmax_hz: float = Field(default=15000.0, ge=2000)
     groups: tuple[Group, ...] = GROUPS
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from birdstack.features.acoustic import AcousticConfig, AcousticExtractor
+from birdstack.features.summaries import OVER_FRAMES
 from birdstack.store.keys import WindowGrid
 from birdstack.store.views import Column, ViewSpec
 
@@ -21,18 +22,24 @@ _NUMBER = re.compile(r"_\d\d(?=_|$)")
 
 
 def column_table(spec: ViewSpec) -> str:
-    """Markdown table of a view; columns that differ only by a number share a row."""
+    """Markdown table of a view: one row per quantity.
+
+    Columns that differ only by a number or by the statistic over frames share a row, whose
+    range is that of the quantity itself.
+    """
     families: dict[str, list[Column]] = {}
     for column in spec.columns:
-        families.setdefault(_NUMBER.sub("_NN", column.name), []).append(column)
-    lines = ["| column | count | unit | low | high | definition and source |"]
-    lines.append("|---|---|---|---|---|---|")
+        families.setdefault(_family(column), []).append(column)
+    lines = ["| quantity | statistics | columns | unit | low | high | definition and source |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for name, members in families.items():
         first = members[0]
+        statistics = ", ".join(dict.fromkeys(filter(None, map(_statistic, members))))
         bounds = f"{_bound(first.low)} | {_bound(first.high)}"
-        # A bare | would end the cell.
-        text = first.description.replace("|", r"\|")
-        lines.append(f"| `{name}` | {len(members)} | {first.unit} | {bounds} | {text} |")
+        text = first.description.rpartition(OVER_FRAMES)[2].replace("|", r"\|")
+        lines.append(
+            f"| `{name}` | {statistics} | {len(members)} | {first.unit} | {bounds} | {text} |"
+        )
     return "\n".join(lines)
 
 
@@ -54,6 +61,16 @@ def reference_spec() -> ViewSpec:
     """The acoustic view with its default settings at 32 kHz."""
     extractor = AcousticExtractor(AcousticConfig(), {"sample_rate_hz": 32000}, WindowGrid())
     return extractor.spec
+
+
+def _statistic(column: Column) -> str:
+    """Name of the statistic over frames that a column holds; empty for other columns."""
+    return column.name.rpartition("_")[2] if OVER_FRAMES in column.description else ""
+
+
+def _family(column: Column) -> str:
+    """A column's name without its statistic, its number as NN."""
+    return _NUMBER.sub("_NN", column.name.removesuffix(f"_{_statistic(column)}"))
 
 
 def _bound(value: float | None) -> str:

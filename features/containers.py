@@ -9,13 +9,16 @@ Sources: RFC 3533 (OGG pages); Multimedia Programming Interface 1.0 (RIFF).
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _PAGE = b"OggS"
 _PAGE_HEADER = 27
-_CONTINUED_LACING = 255
+_MAX_SEGMENTS = 255
 _BEGINS, _ENDS = 0x02, 0x04
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SEARCH_BYTES = 1 << 16
 _UNSIZED = 0x7FFFF000
 """Data sizes from here on mean "not known yet": recorders and pipes write 2 or 4 GiB."""
@@ -28,10 +31,20 @@ class OggLayout:
     Attributes:
         links: byte range `[start, end)` of each link, in order.
         ended: whether every stream of every link has its end-of-stream page.
+        damaged_pages: pages whose checksum fails, and gaps between pages.
     """
 
     links: tuple[tuple[int, int], ...]
     ended: bool
+    damaged_pages: int
+
+
+class _Page(NamedTuple):
+    offset: int
+    flags: int
+    serial: int
+    whole: bool
+    sound: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +87,55 @@ def ogg_layout(descriptor: int, n_bytes: int) -> OggLayout | None:
     streams: set[int] = set()  # begun in this link and not yet ended
     ended = True
     beginning = False
-    for offset, flags, serial, whole in _pages(descriptor, n_bytes):
-        begins = bool(flags & _BEGINS)
+    damaged = 0
+    for page in _pages(descriptor, n_bytes):
+        begins = bool(page.flags & _BEGINS)
         if begins and not beginning:
-            starts.append(offset)
+            starts.append(page.offset)
             ended = ended and not streams  # a link may follow one that was cut
             streams = set()
         beginning = begins
+        damaged += not page.sound
         if begins:
-            streams.add(serial)
-        if flags & _ENDS and whole:
-            streams.discard(serial)
+            streams.add(page.serial)
+        if page.flags & _ENDS and page.whole:
+            streams.discard(page.serial)
     starts = starts or [0]
-    return OggLayout(tuple(zip(starts, [*starts[1:], n_bytes], strict=True)), ended and not streams)
+    links = tuple(zip(starts, [*starts[1:], n_bytes], strict=True))
+    return OggLayout(links, ended and not streams, damaged)
 
 
-def _pages(descriptor: int, n_bytes: int) -> Iterator[tuple[int, int, int, bool]]:
-    """Offset, flags, serial number and completeness of each page."""
+def _pages(descriptor: int, n_bytes: int) -> Iterator[_Page]:
+    """Every page; one that follows bytes that are no page counts as damaged."""
     offset = 0
+    in_step = True
     while offset + _PAGE_HEADER <= n_bytes:
-        header = os.pread(descriptor, _PAGE_HEADER + 255, offset)
+        header = os.pread(descriptor, _PAGE_HEADER + _MAX_SEGMENTS, offset)
         if header[:4] != _PAGE or len(header) < _PAGE_HEADER:
             following = _find(descriptor, _PAGE, offset + 1)
             if following < 0:
                 return
-            offset = following
+            offset, in_step = following, False
             continue
         n_segments = header[26]
         lacing = header[_PAGE_HEADER : _PAGE_HEADER + n_segments]
-        end = offset + _PAGE_HEADER + n_segments + sum(lacing)
-        yield offset, header[5], int.from_bytes(header[14:18], "little"), end <= n_bytes
-        offset = end
+        size = _PAGE_HEADER + n_segments + sum(lacing)
+        whole = offset + size <= n_bytes
+        sound = in_step and (not whole or _checksum_holds(os.pread(descriptor, size, offset)))
+        serial = int.from_bytes(header[14:18], "little")
+        yield _Page(offset, header[5], serial, whole, sound)
+        offset, in_step = offset + size, True
+
+
+def _checksum_holds(page: bytes) -> bool:
+    """Whether the CRC of a page fits.
+
+    OGG's CRC is the one of zlib run from the other end of every byte, with no inversion:
+    reversing the bits going in and coming out lets zlib do the work.
+    """
+    content = page[:22] + bytes(4) + page[26:]
+    crc = zlib.crc32(content.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_REVERSED_BITS)[::-1] == page[22:26][::-1]
 
 
 def _find(descriptor: int, needle: bytes, offset: int) -> int:

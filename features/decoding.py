@@ -115,6 +115,8 @@ def _open(raw: io.FileIO, n_bytes: int, request: DecodeRequest, stack: ExitStack
         if ogg is not None and len(ogg.links) > 1:
             views = [guarded_files.FileView(descriptor, *link) for link in ogg.links]
             notes["ogg_links"] = len(views)
+        if ogg is not None and ogg.damaged_pages:
+            notes["damaged_pages"] = ogg.damaged_pages
     links = []
     for view in views:
         link = stack.enter_context(_open_link(view))

@@ -96,7 +96,7 @@ def index_columns(config: AcousticConfig, sample_rate_hz: int) -> list[Column]:
             0.0,
             None,
             "bioacoustic index: sum over bins of the mean amplitude spectrum in dB above its minimum, "
-            f"divided by the bin width, {BI_BAND_HZ[0]:g}-{BI_BAND_HZ[1]:g} Hz. Boelman et al. 2007; "
+            f"divided by the bin width, within {BI_BAND_HZ[0]:g}-{BI_BAND_HZ[1]:g} Hz. Boelman et al. 2007; "
             "maad bioacoustics_index (soundecology)",
             "dB/Hz",
         ),

@@ -21,6 +21,8 @@ STATISTICS = {
     "p50": "median",
     "p95": "95th percentile (linear interpolation)",
 }
+OVER_FRAMES = " over frames of "
+"""Stands in a description between the statistic and the quantity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def summary_columns(
                 unit=series.unit,
                 low=low,
                 high=high,
-                description=f"{STATISTICS[statistic]} over frames of {series.description}",
+                description=f"{STATISTICS[statistic]}{OVER_FRAMES}{series.description}",
             )
         )
     return columns

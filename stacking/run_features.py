@@ -35,7 +35,7 @@ def run_features(
         store = session.create_store()
         code = exit_code(read_into(session, store, dataset))
     else:
-        store = Store.open(session.store_url)
+        store = session.open_store()
         with AudioProbe(session.settings.audio) as probe:
             changed = refresh_changed(store, probe)
         if changed:

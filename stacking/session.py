@@ -14,7 +14,7 @@ from typing import Any
 from birdstack.stacking.console import Reporter
 from birdstack.stacking.settings import Settings
 from birdstack.store.config import Resolved, load
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import NoStoreError, UsageError
 from birdstack.store.store import Store
 
 _DEFAULT_FILE = Path("birdstack.toml")
@@ -64,18 +64,26 @@ class Session:
         """The settings."""
         return self.resolved.settings
 
-    def create_store(self) -> Store:
-        """Open the store, or make it with the settings' window grid."""
+    def open_store(self) -> Store:
+        """Open the store.
+
+        Raises:
+            UsageError: there is none, or its window grid is not the one asked for.
+        """
+        store = Store.open(self.store_url)
         asked = any(
             source != "default"
             for key, source in self.resolved.sources.items()
             if key.startswith("grid.")
         )
-        try:
-            store = Store.open(self.store_url)
-        except UsageError:
-            return Store.create(self.store_url, self.settings.grid)
         return Store.create(self.store_url, self.settings.grid) if asked else store
+
+    def create_store(self) -> Store:
+        """Open the store, or make it with the settings' window grid."""
+        try:
+            return self.open_store()
+        except NoStoreError:
+            return Store.create(self.store_url, self.settings.grid)
 
     def provenance(self) -> dict[str, Any]:
         """Settings and environment, as every commit of the run keeps them."""

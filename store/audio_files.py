@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -68,7 +68,7 @@ class Listing:
 
 def is_audio_name(name: str) -> bool:
     """Whether a file of this name is taken for audio."""
-    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 - 10 times as fast
 
 
 def list_audio(root: Path, folders: Sequence[str], log: RejectLog) -> Listing:

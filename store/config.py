@@ -48,7 +48,7 @@ class Resolved(Generic[M]):
     Attributes:
         settings: the root model, complete and checked.
         sources: dotted key to `default`, `birdstack.toml:12`, `environment BIRDSTACK_...`
-            or `flag --section.key`.
+            or `--set section.key`.
     """
 
     settings: M
@@ -211,7 +211,7 @@ def _variable(key: str) -> str:
 def _from_flags(flags: Mapping[str, Any]) -> Iterator[_Given]:
     for key, value in flags.items():
         if value is not None:
-            yield _Given(key, value, f"flag --{key}", "--{}".format)
+            yield _Given(key, value, f"--set {key}", "{}".format)
 
 
 # --- checks -----------------------------------------------------------------------------

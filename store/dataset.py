@@ -17,11 +17,11 @@ from birdstack.store.dataset_folders import (
     read_soundscape_folder,
     soundscape_rows,
 )
-from birdstack.store.dataset_tables import Plan, read_birdclef
+from birdstack.store.dataset_layouts import Layout, dataset_name, find_layout
+from birdstack.store.dataset_tables import Described, read_birdclef
 from birdstack.store.duplicates import flag_conflicts, mark_duplicates
 from birdstack.store.fault_rules import RejectLog
 from birdstack.store.ingest_config import IngestConfig
-from birdstack.store.layouts import Layout, dataset_name, find_layout
 from birdstack.store.recordings import Probe
 from birdstack.store.tables import CLASSES, DATASETS, LABELS, RECORDINGS, REJECTS
 
@@ -138,7 +138,7 @@ def read_dataset(
     )
 
 
-def _plan(layout: Layout, config: IngestConfig, log: RejectLog) -> Plan:
+def _plan(layout: Layout, config: IngestConfig, log: RejectLog) -> Described:
     if layout.name == "birdclef":
         return read_birdclef(layout, config, log)
     if layout.name == "class-folders":
@@ -148,6 +148,9 @@ def _plan(layout: Layout, config: IngestConfig, log: RejectLog) -> Plan:
 
 def _soundscapes(layout: Layout, log: RejectLog) -> pl.DataFrame:
     """Rows for the soundscape folders beside a BirdCLEF table."""
+    if layout.soundscape_folders:
+        for file in layout.beside("*soundscape*labels*.csv"):
+            log.add("labels_not_read", file=file)
     names = [name for folder in layout.soundscape_folders for name in layout.listing.below(folder)]
     return soundscape_rows(names, log)
 
@@ -163,14 +166,16 @@ def _recordings(rows: pl.DataFrame, facts: pl.DataFrame, dataset: str) -> pl.Dat
     )
 
 
-def _labels(plan: Plan, recordings: pl.DataFrame) -> pl.DataFrame:
+def _labels(plan: Described, recordings: pl.DataFrame) -> pl.DataFrame:
     """Labels of the recordings that are left; all are weak, so without start and end."""
     kept = plan.labels.filter(pl.col("recording_id").is_in(recordings["recording_id"].to_list()))
     weak = [pl.lit(None, pl.Float64).alias(name) for name in ("start_s", "end_s")]
     return kept.with_columns(weak).select(LABELS.names()).sort("recording_id", "role", "label")
 
 
-def _dataset_row(layout: Layout, log: RejectLog, plan: Plan, n_recordings: int) -> pl.DataFrame:
+def _dataset_row(
+    layout: Layout, log: RejectLog, plan: Described, n_recordings: int
+) -> pl.DataFrame:
     root = layout.root / layout.table if layout.bare and layout.table else layout.root
     row = {
         "dataset": log.dataset,

@@ -9,18 +9,18 @@ from typing import Any
 import polars as pl
 
 from birdstack.store.classes import ClassList, read_class_list
-from birdstack.store.dataset_tables import Plan
+from birdstack.store.dataset_layouts import Layout
+from birdstack.store.dataset_tables import Described
 from birdstack.store.errors import UsageError
 from birdstack.store.fault_rules import RejectLog
 from birdstack.store.ingest_config import IngestConfig
-from birdstack.store.layouts import Layout
 from birdstack.store.soundscape_names import parse_soundscape_name
 from birdstack.store.tables import LABELS, RECORDINGS
 
 _LABEL_COLUMNS = {name: LABELS[name] for name in ("recording_id", "label", "role")}
 
 
-def read_class_folders(layout: Layout, config: IngestConfig, log: RejectLog) -> Plan:
+def read_class_folders(layout: Layout, config: IngestConfig, log: RejectLog) -> Described:
     """Every file is a focal recording of the class its first folder is named after."""
     _refuse_fold_column(layout, config)
     wanted = None if config.class_list is None else read_class_list(config.class_list)
@@ -38,7 +38,7 @@ def read_class_folders(layout: Layout, config: IngestConfig, log: RejectLog) -> 
         raise log.nothing_left(everything)
     rows = [_facts(name, "train", "focal") for name in labelled]
     labels = [(name, label, "primary") for name, label in labelled.items()]
-    return Plan(
+    return Described(
         rows=_frame(rows),
         labels=pl.DataFrame(labels, schema=_LABEL_COLUMNS, orient="row"),
         classes=wanted or ClassList.from_labels(labelled.values()),
@@ -46,11 +46,11 @@ def read_class_folders(layout: Layout, config: IngestConfig, log: RejectLog) -> 
     )
 
 
-def read_soundscape_folder(layout: Layout, config: IngestConfig, log: RejectLog) -> Plan:
+def read_soundscape_folder(layout: Layout, config: IngestConfig, log: RejectLog) -> Described:
     """Every file is an unlabelled soundscape; site, date and time come from its name."""
     _refuse_fold_column(layout, config)
     wanted = None if config.class_list is None else read_class_list(config.class_list)
-    return Plan(
+    return Described(
         rows=soundscape_rows(layout.listing.files, log),
         labels=pl.DataFrame(schema=_LABEL_COLUMNS),
         classes=wanted or ClassList(()),

@@ -27,6 +27,10 @@ class UsageError(BirdstackError):
     """What was asked for cannot be asked for: a wrong path, flag or setting."""
 
 
+class NoStoreError(UsageError):
+    """There is no store at the place that was named."""
+
+
 class ConfigError(UsageError):
     """A configuration file, variable or flag does not fit; names the key and its source."""
 

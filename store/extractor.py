@@ -13,8 +13,8 @@ import numpy as np
 from birdstack.store.recordings import Recording
 from birdstack.store.views import ViewSpec
 
-Opened = TypeVar("Opened", bound="OpenedRecording", covariant=True)
-Heard = TypeVar("Heard", contravariant=True)
+Opened_co = TypeVar("Opened_co", bound="OpenedRecording", covariant=True)
+Heard_contra = TypeVar("Heard_contra", contravariant=True)
 
 
 class OpenedRecording(Protocol):
@@ -31,10 +31,10 @@ class OpenedRecording(Protocol):
         ...
 
 
-class Source(Protocol[Opened]):
+class Source(Protocol[Opened_co]):
     """Opens recordings: for audio, decode, mix to mono, resample."""
 
-    def open(self, recording: Recording) -> Opened:
+    def open(self, recording: Recording) -> Opened_co:
         """Open one recording.
 
         Raises:
@@ -43,7 +43,7 @@ class Source(Protocol[Opened]):
         ...
 
 
-class Extractor(Protocol[Heard]):
+class Extractor(Protocol[Heard_contra]):
     """Turns an opened recording into the rows of one view."""
 
     @property
@@ -51,7 +51,7 @@ class Extractor(Protocol[Heard]):
         """The view it fills. Cheap: asking for it imports no heavy library."""
         ...
 
-    def extract(self, sound: Heard, recording: Recording) -> dict[str, np.ndarray]:
+    def extract(self, sound: Heard_contra, recording: Recording) -> dict[str, np.ndarray]:
         """Values of every column of `spec`, each `[window]` or `[window, dim]`.
 
         Thread-safe: the engine calls it from several threads at once.

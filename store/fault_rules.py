@@ -112,6 +112,8 @@ _FLAGS = (
      "write a list such as ['call', 'song'], or [] for none"),
     ("unknown_secondary_label", "secondary_labels", "the label is not in the class list; it was dropped",
      "correct the label or add it to the class list"),
+    ("labels_not_read", None, "labels of soundscapes are not read: the soundscapes count as unlabelled",
+     "keep them out of the unlabelled pool if they are to serve as a test"),
     ("soundscape_name", None, "the digits in the name are no date and time; both are null",
      "name soundscapes SITE_YYYYMMDD_HHMMSS"),
     ("conflicting_duplicate", "primary_label", "files with the same bytes have different labels",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from birdstack.store.dataset import Ingested, read_dataset
 from birdstack.store.duplicates import mark_duplicates
 from birdstack.store.folds import FoldsConfig, Split, given_folds, make_folds
 from birdstack.store.ingest_config import IngestConfig
+from birdstack.store.layout import recipe_path
 from birdstack.store.recordings import Probe
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.store import Store
@@ -102,6 +105,7 @@ def ingest(
     if split is not None:
         split_hash = hashlib.sha256(split.frame.write_csv().encode()).hexdigest()[:12]
         frames[(SPLIT_TABLE, split_hash)] = split.frame
+        _write_split_recipe(store, split, split_hash)
         activate = {SPLIT_TABLE: split_hash}
     details = {**(info or {}), "summary": found.summary}
     if split is not None:
@@ -112,21 +116,37 @@ def ingest(
     )
 
 
+def _write_split_recipe(store: Store, split: Split, split_hash: str) -> None:
+    """What the folds were made from, beside them; the first to make a split writes it."""
+    body = json.dumps({"recipe": dict(split.recipe), "report": dict(split.report)}, indent=1)
+    with contextlib.suppress(FileExistsError):
+        store.files.put_new(recipe_path(SPLIT_TABLE, split_hash), body.encode() + b"\n")
+
+
 def _split(
     snapshot: Snapshot, recordings: pl.DataFrame, labels: pl.DataFrame, config: FoldsConfig
 ) -> Split | None:
     """The folds: the dataset's own if it has them, else the earlier ones carried on."""
     trained = recordings.filter(
-        (pl.col("split") == "train") & pl.col("recording_id").is_in(labels["recording_id"])
+        (pl.col("split") == "train")
+        & pl.col("recording_id").is_in(labels["recording_id"].implode())
     )
     if trained.is_empty():
         return None
     if trained["given_fold"].null_count() == 0:
         return given_folds(trained, labels)
-    previous = snapshot.table(SPLIT_TABLE)
-    if previous["fold"].n_unique() != config.n_folds:
-        return make_folds(trained, labels, config)  # the first split, or another number of folds
-    return make_folds(trained, labels, config, previous=previous)
+    if not _asked_alike(snapshot, config):
+        return make_folds(trained, labels, config)
+    return make_folds(trained, labels, config, previous=snapshot.table(SPLIT_TABLE))
+
+
+def _asked_alike(snapshot: Snapshot, config: FoldsConfig) -> bool:
+    """Whether the split in force was made with these settings, so that it can be carried on."""
+    active = snapshot.state.active.get(SPLIT_TABLE)
+    if active is None:
+        return False
+    made = json.loads(snapshot.files.read(recipe_path(SPLIT_TABLE, active)))["recipe"]
+    return (made.get("n_folds"), made.get("seed")) == (config.n_folds, config.seed)
 
 
 def _without_collisions(found: Ingested, others: pl.DataFrame) -> Ingested:

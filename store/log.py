@@ -16,7 +16,7 @@ import polars as pl
 import xxhash
 
 from birdstack.store.commit import Commit, Part
-from birdstack.store.errors import ConflictError, StoreError
+from birdstack.store.errors import ConflictError, StoreError, UsageError
 from birdstack.store.files import Files
 from birdstack.store.layout import (
     CHECKPOINT_SUFFIX,
@@ -50,14 +50,14 @@ class CommitLog:
         """The state after commit `version`.
 
         Raises:
-            StoreError: there is no such commit.
+            UsageError: there is no such commit.
         """
         newest = self.head()
         if version == newest.version:
             return newest
         if not 0 <= version < newest.version:
             message = f"{self._files.url}: no snapshot {version}; there are 0 to {newest.version}"
-            raise StoreError(message, remedy="see `birdstack store history` for the numbers")
+            raise UsageError(message, remedy="see `birdstack store history` for the numbers")
         return self._load(version)
 
     def read(self, version: int) -> Commit:

@@ -176,7 +176,7 @@ def believed() -> list[pl.Expr]:
 
 def _schema(name: str, columns: Mapping[str, str], rules: Mapping[str, pl.Expr]) -> type[dy.Schema]:
     # dataframely takes most of a second to import, and only ingestion needs it.
-    import dataframely as dy  # noqa: PLC0415
+    import dataframely as dy  # noqa: PLC0415 - lazy on purpose
 
     floats = {"allow_inf": True, "allow_nan": True}  # 1e999 is a matter of range, not of type
     body: dict[str, Any] = {

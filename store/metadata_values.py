@@ -10,7 +10,7 @@ import ast
 import datetime as dt
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -113,17 +113,13 @@ def parse_column(
         The values with type `dtype`, null where unknown or malformed, and a boolean column
         that is True where the cell is malformed.
     """
-    seen: dict[str | None, Value | Malformed | None] = {None: None}
-    texts: Sequence[str | None] = column.to_list()
-    for text in set(texts):
-        if text is not None:
-            seen[text] = parse(text)
-    parsed = [seen[text] for text in texts]
-    values = [None if value is MALFORMED else value for value in parsed]
-    return (
-        pl.Series(column.name, values, dtype=dtype),
-        pl.Series(column.name, [value is MALFORMED for value in parsed], dtype=pl.Boolean),
-    )
+    texts = column.unique(maintain_order=True)
+    parsed = [None if text is None else parse(text) for text in texts]
+    values = pl.Series([None if value is MALFORMED else value for value in parsed], dtype=dtype)
+    faults = pl.Series([value is MALFORMED for value in parsed], dtype=pl.Boolean)
+    place = {text: i for i, text in enumerate(texts)}
+    where = pl.Series([place[text] for text in column], dtype=pl.UInt32)
+    return values.gather(where).alias(column.name), faults.gather(where).alias(column.name)
 
 
 def _is_unicode(text: str) -> bool:

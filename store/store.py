@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from birdstack.store.commit import FORMAT_VERSION, newer_format
-from birdstack.store.errors import CorruptError, StoreError, UsageError
+from birdstack.store.errors import CorruptError, NoStoreError, UsageError
 from birdstack.store.files import Files, open_files
 from birdstack.store.keys import WindowGrid
 from birdstack.store.layout import MARKER, pin_path
@@ -81,7 +81,7 @@ class Store:
         """Open an existing store.
 
         Raises:
-            UsageError: there is no store at `url`.
+            NoStoreError: there is no store at `url`.
             FormatVersionError: a newer birdstack made it.
         """
         files = open_files(str(url))
@@ -90,7 +90,7 @@ class Store:
         except FileNotFoundError:
             message = f"there is no birdstack store at {url} (no {MARKER} in it)"
             remedy = "give --store the folder that `birdstack ingest DATASET --store PATH` made"
-            raise UsageError(message, remedy=remedy) from None
+            raise NoStoreError(message, remedy=remedy) from None
 
     @property
     def url(self) -> str:
@@ -104,7 +104,7 @@ class Store:
             at: number in the log, name of a pin, or None for the newest.
 
         Raises:
-            StoreError: there is no such snapshot or pin.
+            UsageError: there is no such snapshot or pin, or it was vacuumed.
         """
         head = self.log.head()
         if at is None:
@@ -112,7 +112,7 @@ class Store:
         version = int(at) if isinstance(at, int) or at.isdigit() else self._pinned(at)
         if version < head.oldest and version not in self.pins().values():
             message = f"{self.url}: snapshot {version} was vacuumed; the oldest is {head.oldest}"
-            raise StoreError(message, remedy="pin snapshots you want to keep: `store pin NAME`")
+            raise UsageError(message, remedy="pin snapshots you want to keep: `store pin NAME`")
         return Snapshot(self.files, self.grid, self.log.at(version))
 
     def view(

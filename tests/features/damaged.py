@@ -109,6 +109,13 @@ def flip_bytes(content: bytearray) -> bytes:
     return bytes(content)
 
 
+def flip_one_page(content: bytearray) -> bytes:
+    """Invert the last byte of a page in the middle, so that its checksum fails."""
+    places = pages(content)
+    content[places[len(places) // 2] - 1] ^= 0xFF
+    return bytes(content)
+
+
 def flac_total(frames: int) -> Callable[[bytearray], bytes]:
     """Forge the total number of frames in a FLAC header (36 bits; 0 means unknown)."""
 
@@ -283,6 +290,7 @@ CASES = [
     Case("OGG without its last page", edited(intact("a.ogg"), without_last_page), notes=_CUT, seconds=ANY),
     Case("OGG headers only", edited(intact("a.ogg"), lambda c: bytes(c[:100])), "decode_error"),
     Case("OGG with a flipped byte in every page", edited(intact("a.ogg"), flip_bytes), "decoded_zero", reason="not one sample"),
+    Case("OGG with a flipped byte in one page", edited(intact("a.ogg"), flip_one_page), notes={"damaged_pages": 1}),
     Case("OGG of two links", chained, notes={"ogg_links": 2}, seconds=11.0),
     Case("OGG of two links, the first cut", chained_cut, notes=_CUT | {"ogg_links": 2}, seconds=ANY),
     Case("OGG with garbage behind it", edited(intact("a.ogg"), lambda c: bytes(c) + b"garbage" * 50)),

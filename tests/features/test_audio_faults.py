@@ -114,6 +114,19 @@ def test_a_truncated_ogg_keeps_what_was_recorded(tmp_path, isolated):
     np.testing.assert_array_equal(sound.samples[:heard], whole_sound.samples[:heard])
 
 
+def test_a_damaged_page_moves_nothing_far_from_it(tmp_path, isolated):
+    """Sound well before and well behind a dropped OGG page is in its place."""
+    whole = damaged.write(tmp_path / "whole.ogg", damaged.tone(20))
+    path = tmp_path / "damaged.ogg"
+    path.write_bytes(damaged.flip_one_page(bytearray(whole.read_bytes())))
+    expected = isolated.open(_recording(whole)).samples
+    sound = isolated.open(_recording(path))
+    assert sound.notes == {"damaged_pages": 1}
+    assert len(sound.samples) == len(expected)
+    differing = np.flatnonzero(sound.samples != expected)
+    assert 0 < differing[-1] - differing[0] < 4 * 32_000
+
+
 def test_a_crashed_recorder_loses_nothing(tmp_path, isolated):
     """A WAV whose sizes were never written gives the samples of the finished one."""
     good = damaged.write(tmp_path / "good.wav", damaged.tone(), subtype="PCM_24")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from birdstack.features.column_table import column_table, reference_spec, with_table
+from birdstack.features.summaries import Series, row_columns
 from birdstack.store.views import Column, ViewSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "acoustic-view.md"
@@ -23,20 +24,13 @@ def test_the_page_counts_the_columns():
     assert f"{len(reference_spec().columns)} columns" in PAGE.read_text("utf-8")
 
 
-def test_numbered_columns_share_a_row():
-    """`band_00` and `band_01` become one row with a count; a bar in the text is escaped."""
-    spec = ViewSpec(
-        "acoustic",
-        (
-            Column("band_00_mean", unit="dB", low=0.0, description="sum |S|"),
-            Column("band_01_mean", unit="dB", low=0.0, description="sum |S|"),
-            Column("level", high=1.5, description="level"),
-        ),
-        {},
-    )
-    assert column_table(spec).splitlines()[2:] == [
-        r"| `band_NN_mean` | 2 | dB | 0 |  | sum \|S\| |",
-        "| `level` | 1 |  |  | 1.5 | level |",
+def test_columns_of_one_quantity_share_a_row():
+    """Numbers and statistics fold into one row with a count; a bar in the text is escaped."""
+    band = Series("band", "sum |S|", "dB", 0.0, 8.0)
+    columns = (*row_columns(band, 2), Column("level", high=1.5, description="level"))
+    assert column_table(ViewSpec("acoustic", columns, {})).splitlines()[2:] == [
+        r"| `band_NN` | mean, std | 4 | dB | 0 | 8 | sum \|S\| |",
+        "| `level` |  | 1 |  |  | 1.5 | level |",
     ]
 
 

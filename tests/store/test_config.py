@@ -111,7 +111,7 @@ def test_each_source_outranks_the_one_before(toml):
     assert found.settings.folds == FoldsConfig(n_folds=3, seed=2)
     assert found.settings.audio.sample_rate_hz == 96_000
     assert dict(found.sources) == {
-        "audio.sample_rate_hz": "flag --audio.sample_rate_hz",
+        "audio.sample_rate_hz": "--set audio.sample_rate_hz",
         "audio.mono": "default",
         "audio.quality": "default",
         "audio.bands_hz": "default",
@@ -275,10 +275,8 @@ def test_a_wrong_variable_names_itself_the_rule_and_the_value():
 def test_a_wrong_flag_names_itself_and_the_choices():
     """A choice that does not exist lists those that do."""
     error = refused(flags={"audio.quality": "best"})
-    assert error.message.startswith(
-        "flag --audio.quality: audio.quality must be one of high, quick"
-    )
-    assert error.remedy == "set --audio.quality to one of high, quick"
+    assert error.message.startswith("--set audio.quality: audio.quality must be one of high, quick")
+    assert error.remedy == "set audio.quality to one of high, quick"
     assert "--audio.quality" in refused(flags={"audio.qualty": "high"}).remedy
 
 

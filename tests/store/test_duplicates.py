@@ -71,7 +71,7 @@ def test_near_copies_need_duration_author_and_label() -> None:
 
 
 def test_groups_join_through_both_kinds() -> None:
-    """b equals a by bytes and c by three signs: the three are one group."""
+    """Equal to one by bytes and to another by three signs: the three are one group."""
     found = groups(
         [("c", "2", 5.0, "ann", "x"), ("b", "1", 5.0, "ann", "x"), ("a", "1", 5.0, None, "x")]
     )
