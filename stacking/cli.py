@@ -30,6 +30,14 @@ _DATASET_HELP = (
 )
 
 
+FoldColumn = Annotated[
+    str | None, typer.Option(help="Column of the metadata table with the dataset's own folds.")
+]
+Folds = Annotated[
+    int | None, typer.Option(help="Number of folds to make (6, or as the store has them).")
+]
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -57,10 +65,8 @@ def _root(
 def ingest(
     dataset: Annotated[Path, typer.Argument(help=_DATASET_HELP + " Or a metadata table alone.")],
     store: StorePath = "birdstack-store",
-    fold_column: Annotated[
-        str | None, typer.Option(help="Column of the metadata table with the dataset's own folds.")
-    ] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds to make (6).")] = None,
+    fold_column: FoldColumn = None,
+    folds: Folds = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset in the store.")] = None,
     no_audio: Annotated[
         bool, typer.Option("--no-audio", help="Read the table only, no audio file.")
@@ -94,9 +100,8 @@ def features(
         Path | None, typer.Argument(help=_DATASET_HELP + " Ingested first, if given.")
     ] = None,
     store: StorePath = "birdstack-store",
-    fold_column: Annotated[
-        str | None, typer.Option(help="Column of the metadata table with the dataset's own folds.")
-    ] = None,
+    fold_column: FoldColumn = None,
+    folds: Folds = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Only this split (train, unlabeled, test); repeatable.")
     ] = None,
@@ -126,6 +131,7 @@ def features(
 
     flags = {
         "ingest.fold_column": fold_column,
+        "folds.n_folds": folds,
         "run.workers": workers,
         "run.executor": executor,
     }

@@ -40,7 +40,7 @@ def read_into(
             store,
             dataset,
             settings.ingest,
-            settings.folds,
+            settings.folds if session.given("folds") else None,
             probe=probe if with_audio else None,
             info=session.provenance(),
             progress=lambda stage, done, total: advance(done, total, stage),

@@ -64,6 +64,14 @@ class Session:
         """The settings."""
         return self.resolved.settings
 
+    def given(self, section: str) -> bool:
+        """Whether the user has set anything in a section."""
+        return any(
+            source != "default"
+            for key, source in self.resolved.sources.items()
+            if key.startswith(f"{section}.")
+        )
+
     def open_store(self) -> Store:
         """Open the store.
 
@@ -71,12 +79,7 @@ class Session:
             UsageError: there is none, or its window grid is not the one asked for.
         """
         store = Store.open(self.store_url)
-        asked = any(
-            source != "default"
-            for key, source in self.resolved.sources.items()
-            if key.startswith("grid.")
-        )
-        return Store.create(self.store_url, self.settings.grid) if asked else store
+        return Store.create(self.store_url, self.settings.grid) if self.given("grid") else store
 
     def create_store(self) -> Store:
         """Open the store, or make it with the settings' window grid."""

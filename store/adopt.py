@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from birdstack.store.commit import Commit, Part
-from birdstack.store.errors import CorruptError
+from birdstack.store.errors import ConflictError, CorruptError
 from birdstack.store.parquet_read import read_orphan
 from birdstack.store.plan import Plan
+from birdstack.store.replace import superseded
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json
 from birdstack.store.store import Store
 from birdstack.store.views import ViewSpec
@@ -53,12 +54,17 @@ def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
                 merge_views(statistics, {f"{spec.name}/{spec.recipe_hash}": columns})
     if not found:
         return 0
-    store.log.append(
-        Commit(
-            "adopt",
-            add=tuple(found),
-            activate={part.view: part.recipe for part in found},
-            statistics=statistics_to_json(statistics),
+    rewritten, removed = superseded(store.files, state, found)
+    try:
+        store.log.append(
+            Commit(
+                "adopt",
+                add=(*rewritten, *found),
+                remove=tuple(removed),
+                activate={part.view: part.recipe for part in found},
+                statistics=statistics_to_json(statistics),
+            )
         )
-    )
+    except ConflictError:  # another writer is filling the views: what is lacking is computed
+        return 0
     return len(found)

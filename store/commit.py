@@ -159,9 +159,9 @@ class Commit:
         if header.get("birdstack_log", 0) > FORMAT_VERSION:
             raise newer_format(place, header["birdstack_log"])
         if not rest.endswith(b"\n") or header.get("bytes") != len(payload):
-            _raise_corrupt(place, f"{len(payload)} bytes instead of {header.get('bytes')}")
+            raise damaged_entry(place, f"{len(payload)} bytes instead of {header.get('bytes')}")
         if header.get("sha256") != hashlib.sha256(payload).hexdigest():
-            _raise_corrupt(place, "its sha256 does not match")
+            raise damaged_entry(place, "its sha256 does not match")
         body = json.loads(payload)
         body["add"] = tuple(Part.from_json(part) for part in body["add"])
         body["skip"] = tuple(Skip(**skip) for skip in body["skip"])
@@ -186,17 +186,18 @@ def _parse_header(line: bytes, place: str) -> dict[str, Any]:
     except ValueError:
         header = None
     if not isinstance(header, dict) or not isinstance(header.get("birdstack_log"), int):
-        _raise_corrupt(place, f"its first line is not a log header: {line[:60]!r}")
+        raise damaged_entry(place, f"its first line is not a log header: {line[:60]!r}")
     return dict(header)
 
 
-def _raise_corrupt(place: str, what: str) -> None:
+def damaged_entry(place: str, what: str) -> CorruptError:
+    """The error for a log entry that is missing or not what was written."""
     message = f"log entry {place} is damaged: {what}"
     remedy = (
         "restore the file from a backup, or run `birdstack store verify --repair` to set it "
         "aside and recompute what only it knew"
     )
-    raise CorruptError(message, remedy=remedy)
+    return CorruptError(message, remedy=remedy)
 
 
 def _author() -> str:

@@ -112,7 +112,7 @@ def read_dataset(
     recordings = mark_duplicates(recordings, labels)
     flag_conflicts(recordings, labels, log)
     classes = plan.classes.frame(plan.names)
-    datasets = _dataset_row(layout, log, plan, recordings.height)
+    datasets = _dataset_row(layout, config, log, plan, recordings.height)
     rejects = log.frame()
     _assert_schemas(recordings, labels, classes, rejects, datasets)
     return Ingested(
@@ -174,7 +174,7 @@ def _labels(plan: Described, recordings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _dataset_row(
-    layout: Layout, log: RejectLog, plan: Described, n_recordings: int
+    layout: Layout, config: IngestConfig, log: RejectLog, plan: Described, n_recordings: int
 ) -> pl.DataFrame:
     root = layout.root / layout.table if layout.bare and layout.table else layout.root
     row = {
@@ -182,6 +182,7 @@ def _dataset_row(
         "root": str(root.resolve()),
         "layout": layout.name,
         "table": layout.table,
+        "fold_column": config.fold_column,
         "rows": plan.n_rows,
         "recordings": n_recordings,
         "rejected": log.n_rejected(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import (
@@ -97,6 +98,8 @@ _workshop: Workshop | None = None  # of this worker process
 def _enter(workshop: Workshop) -> None:
     global _workshop  # noqa: PLW0603 - the one object that a worker process is for
     _workshop = workshop
+    # Ctrl-C reaches every process of the terminal; only the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_here(unit: Unit) -> Receipt:

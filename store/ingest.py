@@ -15,6 +15,7 @@ import polars as pl
 from birdstack.store.audio_files import Progress
 from birdstack.store.commit import Commit
 from birdstack.store.dataset import Ingested, read_dataset
+from birdstack.store.dataset_layouts import dataset_name
 from birdstack.store.duplicates import mark_duplicates
 from birdstack.store.folds import FoldsConfig, Split, given_folds, make_folds
 from birdstack.store.ingest_config import IngestConfig
@@ -56,7 +57,7 @@ def ingest(
     store: Store,
     root: Path,
     config: IngestConfig,
-    folds: FoldsConfig,
+    folds: FoldsConfig | None,
     *,
     probe: Probe | None,
     info: Mapping[str, Any] | None = None,
@@ -65,13 +66,14 @@ def ingest(
     """Read a dataset and commit its recordings, labels, classes, rejects and folds.
 
     A dataset that was ingested before is replaced by what it is now; recordings keep their
-    folds. Files that have not changed are not read again.
+    folds, and the fold column named then stays in use. Files that have not changed are not
+    read again.
 
     Args:
         store: where to.
         root: folder of the dataset, or a bare metadata table.
         config: how to read it.
-        folds: how to split the labelled recordings.
+        folds: how to split the labelled recordings; None to carry on the split in force.
         probe: reads audio headers; None reads no audio.
         info: configuration and environment, kept in the commit.
         progress: see `read_dataset`.
@@ -82,6 +84,7 @@ def ingest(
     """
     snapshot = store.snapshot()
     known = snapshot.table("recordings")
+    config = _with_known_fold_column(snapshot, root, config)
     found = read_dataset(root, config, probe=probe, known=known, progress=progress)
     others = known.filter(pl.col("dataset") != found.dataset)
     found = _without_collisions(found, others)
@@ -124,7 +127,10 @@ def _write_split_recipe(store: Store, split: Split, split_hash: str) -> None:
 
 
 def _split(
-    snapshot: Snapshot, recordings: pl.DataFrame, labels: pl.DataFrame, config: FoldsConfig
+    snapshot: Snapshot,
+    recordings: pl.DataFrame,
+    labels: pl.DataFrame,
+    config: FoldsConfig | None,
 ) -> Split | None:
     """The folds: the dataset's own if it has them, else the earlier ones carried on."""
     trained = recordings.filter(
@@ -135,18 +141,30 @@ def _split(
         return None
     if trained["given_fold"].null_count() == 0:
         return given_folds(trained, labels)
-    if not _asked_alike(snapshot, config):
+    made = _made_with(snapshot)
+    if made is None or config not in {None, made}:
         return make_folds(trained, labels, config)
-    return make_folds(trained, labels, config, previous=snapshot.table(SPLIT_TABLE))
+    return make_folds(trained, labels, made, previous=snapshot.table(SPLIT_TABLE))
 
 
-def _asked_alike(snapshot: Snapshot, config: FoldsConfig) -> bool:
-    """Whether the split in force was made with these settings, so that it can be carried on."""
+def _made_with(snapshot: Snapshot) -> FoldsConfig | None:
+    """Settings of the split in force; None if there is none, or the dataset brought it."""
     active = snapshot.state.active.get(SPLIT_TABLE)
     if active is None:
-        return False
-    made = json.loads(snapshot.files.read(recipe_path(SPLIT_TABLE, active)))["recipe"]
-    return (made.get("n_folds"), made.get("seed")) == (config.n_folds, config.seed)
+        return None
+    recipe = json.loads(snapshot.files.read(recipe_path(SPLIT_TABLE, active)))["recipe"]
+    if recipe["method"] == "given":
+        return None
+    return FoldsConfig(n_folds=recipe["n_folds"], seed=recipe["seed"])
+
+
+def _with_known_fold_column(snapshot: Snapshot, root: Path, config: IngestConfig) -> IngestConfig:
+    """The fold column of the dataset's last ingestion, where none is named now."""
+    name = config.name or dataset_name(root)
+    known = snapshot.table("datasets").filter(pl.col("dataset") == name)
+    if config.fold_column is not None or known.is_empty():
+        return config
+    return config.model_copy(update={"fold_column": known["fold_column"][0]})
 
 
 def _without_collisions(found: Ingested, others: pl.DataFrame) -> Ingested:

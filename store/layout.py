@@ -35,6 +35,12 @@ def entry_path(version: int) -> str:
     return f"log/{version:010d}.json"
 
 
+def log_number(name: str) -> int:
+    """Number of the commit that a file of `log/` is about; -1 for a foreign file."""
+    digits = name.partition(".")[0]
+    return int(digits) if digits.isdigit() else -1
+
+
 def checkpoint_path(version: int, digest: str) -> str:
     """Path of the checkpoint after one log entry; carries the digest of its own bytes."""
     return f"log/{version:010d}.{digest}{CHECKPOINT_SUFFIX}"

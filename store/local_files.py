@@ -49,7 +49,7 @@ class LocalFiles:
                 # exFAT and some network mounts have no hard links. An exclusive create is
                 # still exclusive; a crash here can leave a torn file, which the checksum in
                 # every log entry makes visible.
-                _write_synced(target, data, exclusive=True)
+                _write_exclusive(target, data)
             _sync_folder(target.parent)
 
     def put(self, path: str, data: bytes) -> None:
@@ -141,11 +141,23 @@ def _temporary(target: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
-def _write_synced(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    with path.open("xb" if exclusive else "wb") as handle:
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
+
+
+def _write_exclusive(path: Path, data: bytes) -> None:
+    """Create the file under its own name; a refused write leaves nothing behind."""
+    with path.open("xb") as handle:
+        try:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -169,6 +181,7 @@ def _explained(target: Path) -> Iterator[None]:
         remedies = {
             errno.ENOSPC: "free space and run the same command again: nothing committed is lost",
             errno.EDQUOT: "free quota and run the same command again: nothing committed is lost",
+            errno.EFBIG: "raise the limit on file sizes (`ulimit -f`) and run the command again",
             errno.EROFS: "give --store a folder on a disk that can be written",
             errno.EACCES: "give --store a folder you may write to",
             errno.EPERM: "give --store a folder you may write to",

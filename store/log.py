@@ -15,7 +15,7 @@ from dataclasses import replace
 import polars as pl
 import xxhash
 
-from birdstack.store.commit import Commit, Part
+from birdstack.store.commit import Commit, Part, damaged_entry
 from birdstack.store.errors import ConflictError, StoreError, UsageError
 from birdstack.store.files import Files
 from birdstack.store.layout import (
@@ -23,6 +23,7 @@ from birdstack.store.layout import (
     TABLE_RECIPE,
     checkpoint_path,
     entry_path,
+    log_number,
 )
 from birdstack.store.state import State
 
@@ -61,9 +62,26 @@ class CommitLog:
         return self._load(version)
 
     def read(self, version: int) -> Commit:
-        """One commit. Raises FileNotFoundError, CorruptError or FormatVersionError."""
+        """One commit of those that must be there.
+
+        Raises:
+            CorruptError: the entry is missing or damaged.
+            FormatVersionError: a newer birdstack wrote it.
+        """
+        try:
+            return self._read(version)
+        except FileNotFoundError:
+            place = f"{self._files.url}/{entry_path(version)}"
+            raise damaged_entry(place, "the file is missing") from None
+
+    def _read(self, version: int) -> Commit:
+        """One commit. Raises FileNotFoundError if there is none of that number."""
         path = entry_path(version)
-        return Commit.from_bytes(self._files.read(path), f"{self._files.url}/{path}")
+        place = f"{self._files.url}/{path}"
+        commit = Commit.from_bytes(self._files.read(path), place)
+        if commit.version != version:
+            raise damaged_entry(place, f"it says that its number is {commit.version}")
+        return commit
 
     def append(self, commit: Commit) -> Commit | None:
         """Write a commit on top of whatever is newest, and return it with its number.
@@ -72,13 +90,14 @@ class CommitLog:
         numbers are the same, and rows must not double. Returns None if nothing is left.
 
         Raises:
-            ConflictError: a part to be removed is no longer live.
+            ConflictError: a part to be removed is no longer live, or a part to be added
+                shares some but not all of its recordings with live ones.
         """
         with self._lock:
             for _ in range(_MAX_TRIES):
                 state = self.head()
                 _check_removals(commit, state, self._files.url)
-                kept = tuple(part for part in commit.add if _is_new(part, state, commit.remove))
+                kept = _new_parts(commit, state, self._files.url)
                 draft = replace(commit, add=kept)
                 if not (
                     kept or draft.remove or draft.skip or draft.expire or _activates(draft, state)
@@ -105,24 +124,31 @@ class CommitLog:
         while True:
             version += 1
             try:
-                yield self.read(version)
+                yield self._read(version)
             except FileNotFoundError:
                 return
 
     def _load(self, upto: int | None) -> State:
         """The state at `upto` (None: the newest), from the last good checkpoint on."""
-        state = self._from_checkpoint(upto) or State()
+        names = self._files.list("log")
+        state = self._from_checkpoint(names, upto) or State()
         if upto is None:
-            return state.applied(self._commits_after(state.version))
+            newest = max(map(log_number, names), default=-1)  # before the replay: it may grow
+            state = state.applied(self._commits_after(state.version))
+            if state.version < newest:  # a gap: what lies behind it must not be forgotten
+                place = f"{self._files.url}/{entry_path(state.version + 1)}"
+                raise damaged_entry(place, "the file is missing")
+            return state
         return state.applied(self.read(v) for v in range(state.version + 1, upto + 1))
 
-    def _from_checkpoint(self, upto: int | None) -> State | None:
+    def _from_checkpoint(self, names: list[str], upto: int | None) -> State | None:
         """The newest checkpoint that is whole; a damaged one is passed over."""
-        names = [name for name in self._files.list("log") if name.endswith(CHECKPOINT_SUFFIX)]
         for name in sorted(names, reverse=True):
-            version, digest = name.removesuffix(CHECKPOINT_SUFFIX).split(".")
-            if upto is not None and int(version) > upto:
+            if not name.endswith(CHECKPOINT_SUFFIX) or (
+                upto is not None and log_number(name) > upto
+            ):
                 continue
+            digest = name.removesuffix(CHECKPOINT_SUFFIX).rpartition(".")[2]
             data = self._files.read(f"log/{name}")
             if xxhash.xxh3_64_hexdigest(data) == digest:
                 return State.from_checkpoint(pl.read_parquet(io.BytesIO(data)))
@@ -150,19 +176,33 @@ def _check_removals(commit: Commit, state: State, url: str) -> None:
         raise ConflictError(message, remedy="run the command again: it starts from the new state")
 
 
-def _is_new(part: Part, state: State, removed: tuple[str, ...]) -> bool:
-    """Whether none of the part's recordings is live in another part of the same view."""
-    if part.path in state.parts:
-        return False
-    if part.recipe == TABLE_RECIPE:
-        return True
-    mine = {covered.recording_id for covered in part.recordings}
-    return not any(
-        covered.recording_id in mine
-        for other in state.parts.values()
-        if other.view == part.view and other.recipe == part.recipe and other.path not in removed
-        for covered in other.recordings
-    )
+def _new_parts(commit: Commit, state: State, url: str) -> tuple[Part, ...]:
+    """The parts whose recordings no live part of the same view holds already."""
+    views = {(part.view, part.recipe) for part in commit.add if part.recipe != TABLE_RECIPE}
+    removed = set(commit.remove)
+    live = {
+        (part.view, part.recipe, covered.recording_id): covered.content_hash
+        for part in state.parts.values()
+        if (part.view, part.recipe) in views and part.path not in removed
+        for covered in part.recordings
+    }
+    kept = []
+    for part in commit.add:
+        if part.path in state.parts:
+            continue
+        mine = {(part.view, part.recipe, c.recording_id): c.content_hash for c in part.recordings}
+        same = sum(live.get(key) == content_hash for key, content_hash in mine.items())
+        if mine and same == len(mine):
+            continue
+        if not live.keys().isdisjoint(mine):
+            message = (
+                f"{url}: another writer has committed {len(live.keys() & mine.keys())} of the "
+                f"{len(mine)} recordings of {part.path}"
+            )
+            raise ConflictError(message, remedy="run the command again: it does only what is left")
+        kept.append(part)
+        live |= mine
+    return tuple(kept)
 
 
 def _activates(commit: Commit, state: State) -> bool:

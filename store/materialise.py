@@ -21,7 +21,7 @@ from birdstack.store.executors import run_units
 from birdstack.store.extractor import Extractor, Source
 from birdstack.store.plan import make_plan
 from birdstack.store.recordings import Recording
-from birdstack.store.replace import superseded
+from birdstack.store.replace import superseded, without_live
 from birdstack.store.run_config import RunConfig
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
 from birdstack.store.store import Store
@@ -170,9 +170,9 @@ class _Run:
         plan = make_plan(before, list(self.specs.values()), recordings, retry_skipped=retry_skipped)
         self.report.total, self.report.already = len(recordings), plan.done
         self.report.still_skipped = list(plan.skipped)
+        for spec in self.specs.values():
+            self.store.register(spec)
         if plan.tasks:
-            for spec in self.specs.values():
-                self.store.register(spec)
             self.report.adopted = adopt_orphans(self.store, list(self.specs.values()), plan)
             if self.report.adopted:
                 state = self.store.log.head()
@@ -231,9 +231,11 @@ class _Run:
             merge_views(statistics, receipt.statistics)
         notes = {k: v for receipt in self.waiting for k, v in receipt.notes.items()}
         for _ in range(_MAX_CONFLICTS):
-            rewritten, removed = superseded(self.store.files, self.store.log.head(), parts)
+            files, state = self.store.files, self.store.log.head()
+            fresh = without_live(files, state, parts)
+            rewritten, removed = superseded(files, state, fresh)
             try:
-                self._append([*rewritten, *parts], removed, statistics, notes)
+                self._append([*rewritten, *fresh], removed, statistics, notes)
             except ConflictError:
                 continue
             self.waiting.clear()

@@ -6,8 +6,9 @@ result is known before anything is read: no join, no sort, no second copy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,10 @@ from birdstack.store.views import Column, ViewSpec
 
 Block = tuple[ViewSpec, Sequence[Part], Sequence[str] | None]
 """A view, its parts, and which of its columns (None: all)."""
+
+
+_BATCH_VALUES = 1 << 18
+"""Values read and laid down at a time: while they are, both copies stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -105,42 +110,101 @@ def _fill_part(
     files: Files, part: Part, columns: Sequence[Column], starts: Mapping[str, int], out: np.ndarray
 ) -> None:
     """Copy one part's rows to their places in `out` `[window, column]`."""
-    places = [starts.get(covered.recording_id, -1) for covered in part.recordings]
-    if not columns or max(places, default=-1) < 0:
+    runs = _runs(part, starts)
+    if not columns or not runs:
         return
-    counts = np.array([covered.windows for covered in part.recordings], dtype=np.int64)
-    firsts = np.cumsum(counts) - counts
-    # Row of `out` for each row of the part; -1 where the recording is not wanted.
-    target = np.repeat(np.array(places), counts)
-    target[target >= 0] += (np.arange(counts.sum()) - np.repeat(firsts, counts))[target >= 0]
     names = [column.name for column in columns]
     with PartReader(files, part) as reader:
-        row = 0
-        for group, n_rows in enumerate(reader.row_group_rows):
-            rows = target[row : row + n_rows]
-            row += n_rows
-            keep = rows >= 0
-            if not keep.any():
-                continue
-            together = rows[-1] - rows[0] == n_rows - 1 and bool(keep.all())
-            place: slice | np.ndarray = slice(rows[0], rows[-1] + 1) if together else rows[keep]
-            arrays = column_arrays(reader, names, group)
+        for groups, pieces in _batches(reader.row_group_rows, runs, _BATCH_VALUES // out.shape[1]):
+            source, target = _places(pieces)
+            arrays = column_arrays(reader, names, groups)
             at = 0
             for column in columns:
-                block = arrays[column.name] if together else arrays[column.name][keep]
-                if column.dim is None:
-                    out[place, at] = block
-                else:
-                    out[place, at : at + column.dim] = block
-                at += column.dim or 1
+                width = 1 if column.dim is None else column.dim
+                place = at if column.dim is None else slice(at, at + width)
+                out[target, place] = arrays[column.name][source]
+                at += width
+
+
+class _Run(NamedTuple):
+    """Rows that lie together, in order, in a part (or what is read of it) and in the result."""
+
+    source: int
+    target: int
+    rows: int
+
+
+def _runs(part: Part, starts: Mapping[str, int]) -> list[_Run]:
+    """Where the rows of the wanted recordings lie and belong; usually one run."""
+    runs: list[_Run] = []
+    row = 0
+    for covered in part.recordings:
+        start = starts.get(covered.recording_id)
+        if start is not None:
+            last = runs[-1] if runs else _Run(-1, -1, 0)
+            if (last.source + last.rows, last.target + last.rows) == (row, start):
+                runs[-1] = last._replace(rows=last.rows + covered.windows)
+            else:
+                runs.append(_Run(row, start, covered.windows))
+        row += covered.windows
+    return [run for run in runs if run.rows]
+
+
+def _batches(
+    group_rows: Sequence[int], runs: Sequence[_Run], most_rows: int
+) -> Iterator[tuple[list[int], list[_Run]]]:
+    """Row groups to read together, and where their wanted rows go (source: row of the batch)."""
+    groups: list[int] = []
+    pieces: list[_Run] = []
+    first = n_rows = 0  # of this group in the part; rows in the batch so far
+    waiting = iter(runs)
+    run = next(waiting, None)
+    for group, rows in enumerate(group_rows):
+        end = first + rows
+        inside = []
+        while run is not None and run.source < end:
+            low, high = max(run.source, first), min(run.source + run.rows, end)
+            inside.append(_Run(low - first, run.target + low - run.source, high - low))
+            if run.source + run.rows > end:
+                break
+            run = next(waiting, None)
+        if inside:
+            if groups and n_rows + rows > most_rows:
+                yield groups, pieces
+                groups, pieces, n_rows = [], [], 0
+            groups.append(group)
+            pieces += [_Run(n_rows + piece.source, *piece[1:]) for piece in inside]
+            n_rows += rows
+        first = end
+    if groups:
+        yield groups, pieces
+
+
+def _places(pieces: Sequence[_Run]) -> tuple[slice | np.ndarray, slice | np.ndarray]:
+    """Rows to take and rows to fill: slices if the pieces lie together, else index arrays."""
+    first, last = pieces[0], pieces[-1]
+    rows = sum(piece.rows for piece in pieces)
+    whole = (last.source + last.rows - first.source, last.target + last.rows - first.target)
+    if whole == (rows, rows):
+        return (
+            slice(first.source, first.source + rows),
+            slice(first.target, first.target + rows),
+        )
+    source = np.concatenate([np.arange(p.source, p.source + p.rows) for p in pieces])
+    target = np.concatenate([np.arange(p.target, p.target + p.rows) for p in pieces])
+    return source, target
 
 
 def _common_windows(blocks: Sequence[Block], recordings: Sequence[str] | None) -> dict[str, int]:
     """recording_id -> windows, for the recordings that every block holds."""
     common: dict[str, int] | None = None
     owner = ""
+    chosen = None if recordings is None else frozenset(recordings)
     for spec, parts, _ in blocks:
-        mine = {c.recording_id: c.windows for part in parts for c in part.recordings}
+        held = (covered for part in parts for covered in part.recordings)
+        if chosen is not None:
+            held = (covered for covered in held if covered.recording_id in chosen)
+        mine = {covered.recording_id: covered.windows for covered in held}
         if common is None:
             common, owner = mine, spec.name
             continue
@@ -153,11 +217,7 @@ def _common_windows(blocks: Sequence[Block], recordings: Sequence[str] | None) -
                 remedy = "the file changed between the two: run `birdstack features` for both views"
                 raise SchemaError(message, remedy=remedy)
         common = {i: n for i, n in common.items() if i in mine}
-    found = common or {}
-    if recordings is None:
-        return found
-    chosen = set(recordings)
-    return {i: n for i, n in found.items() if i in chosen}
+    return common or {}
 
 
 def _numeric_columns(spec: ViewSpec, names: Sequence[str] | None) -> list[Column]:

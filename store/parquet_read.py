@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Sequence
 from typing import NoReturn, Self
 
@@ -28,6 +29,46 @@ from birdstack.store.statistics import Statistics, view_statistics
 from birdstack.store.views import ViewSpec
 
 
+_KEPT_FOOTERS = 64
+
+
+class _Footer:
+    """What a part's footer says, parsed once; the same digest means the same footer."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.metadata = pq.read_metadata(pa.BufferReader(data))
+        self.rows = [
+            self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups)
+        ]
+        self.leaves: dict[str, list[int]] = {}
+        for leaf in range(self.metadata.num_columns):
+            name = self.metadata.schema.column(leaf).path.split(".", 1)[0]
+            self.leaves.setdefault(name, []).append(leaf)
+        self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def range(self, group: int, leaf: int) -> tuple[int, int]:
+        """(offset, length) of one column chunk."""
+        found = self._ranges.get((group, leaf))
+        if found is None:
+            found = next(chunk_ranges(self.metadata, [group], [leaf]))
+            self._ranges[group, leaf] = found
+        return found
+
+
+_footers: dict[str, _Footer] = {}
+_footers_lock = threading.Lock()
+
+
+def _parsed_footer(digest: str, data: memoryview) -> _Footer:
+    """The parsed footer with this digest; a wide view's takes as long as reading a column."""
+    with _footers_lock:
+        footer = _footers.pop(digest, None) or _Footer(data)
+        _footers[digest] = footer  # the newest last
+        if len(_footers) > _KEPT_FOOTERS:
+            del _footers[next(iter(_footers))]
+        return footer
+
+
 class PartReader:
     """One open part; every byte it decodes has been compared with the log first.
 
@@ -48,21 +89,22 @@ class PartReader:
         start = footer_start(tail, part.n_bytes)
         if start < 0:
             self._refuse("its footer does not match")
-        if xxhash.xxh3_64_hexdigest(self._file.read_at(start, part.n_bytes - start)) != part.footer:
+        footer = self._file.read_at(start, part.n_bytes - start)
+        if xxhash.xxh3_64_hexdigest(footer) != part.footer:
             self._refuse("its footer does not match")
+        self._footer = _parsed_footer(part.footer, footer)
         self._parquet = pq.ParquetFile(
-            self._file.handle(), memory_map=True, page_checksum_verification=True
+            self._file.handle(),
+            metadata=self._footer.metadata,
+            memory_map=True,
+            page_checksum_verification=True,
         )
-        self._digests = np.frombuffer(base64.b64decode(part.chunks), dtype="<u4")
-        self._leaves: dict[str, list[int]] = {}
-        for leaf in range(self.metadata.num_columns):
-            name = self.metadata.schema.column(leaf).path.split(".", 1)[0]
-            self._leaves.setdefault(name, []).append(leaf)
+        self._digests = np.frombuffer(base64.b64decode(part.chunks), dtype="<u4").tolist()
 
     @property
     def metadata(self) -> pq.FileMetaData:
         """Parquet metadata of the file."""
-        return self._parquet.metadata
+        return self._footer.metadata
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -72,29 +114,30 @@ class PartReader:
     @property
     def row_group_rows(self) -> list[int]:
         """Rows of each row group."""
-        return [self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups)]
+        return self._footer.rows
 
     def read(self, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
         """Rows of some row groups, some columns, verified."""
-        chosen = list(range(self.metadata.num_row_groups)) if groups is None else list(groups)
+        chosen = list(range(len(self._footer.rows))) if groups is None else list(groups)
         self._verify(columns, chosen)
         try:
             table = self._parquet.read_row_groups(chosen, columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             self._refuse(str(error))
-        expected = sum(self.metadata.row_group(group).num_rows for group in chosen)
+        expected = sum(self._footer.rows[group] for group in chosen)
         if table.num_rows != expected:
             self._refuse(f"{table.num_rows} rows instead of {expected}")
         return table
 
     def _verify(self, columns: Sequence[str], groups: Sequence[int]) -> None:
-        leaves = [leaf for name in columns for leaf in self._leaves[name]]
-        ranges = list(chunk_ranges(self.metadata, groups, leaves))
+        leaves = [leaf for name in columns for leaf in self._footer.leaves[name]]
+        chunks = [(group, leaf) for group in groups for leaf in leaves]
+        ranges = [self._footer.range(group, leaf) for group, leaf in chunks]
         self._file.prefetch(ranges)
         n_leaves = self.metadata.num_columns
-        wanted = (self._digests[g * n_leaves + leaf] for g in groups for leaf in leaves)
-        for (start, length), digest in zip(ranges, wanted, strict=True):
-            if chunk_digest(self._file.read_at(start, length)) != digest:
+        for (group, leaf), (start, length) in zip(chunks, ranges, strict=True):
+            found = chunk_digest(self._file.read_at(start, length))
+            if found != self._digests[group * n_leaves + leaf]:
                 self._refuse(f"bytes {start}-{start + length} do not match")
 
     def _refuse(self, what: str) -> NoReturn:
@@ -130,9 +173,11 @@ def table_frame(reader: PartReader) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(reader.read(names)))
 
 
-def column_arrays(reader: PartReader, columns: Sequence[str], group: int) -> dict[str, np.ndarray]:
-    """Numeric columns of one row group: `[window]` or, for vectors, `[window, dim]`."""
-    table = reader.read(columns, [group])
+def column_arrays(
+    reader: PartReader, columns: Sequence[str], groups: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Numeric columns of some row groups: `[window]` or, for vectors, `[window, dim]`."""
+    table = reader.read(columns, groups)
     return {name: numpy_values(table.column(name)) for name in columns}
 
 

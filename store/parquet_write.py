@@ -51,13 +51,13 @@ def write_window_part(
         "recipe": spec.recipe_hash,
         "recordings": [[c.recording_id, c.content_hash, c.windows] for c in recordings],
     }
-    split = {
-        f"{c.name}.list.item" if c.dim is not None else c.name: "BYTE_STREAM_SPLIT"
+    rounded = [
+        f"{c.name}.list.element" if c.dim is not None else c.name
         for c in spec.columns
         if c.mantissa_bits is not None
-    }
+    ]
     written = _write(
-        files, path, table, receipt, row_group_rows=rows, split=split, keys=("recording_id",)
+        files, path, table, receipt, row_group_rows=rows, rounded=rounded, keys=("recording_id",)
     )
     return Part(
         path=path,
@@ -74,7 +74,7 @@ def write_frame_part(files: Files, path: str, frame: pl.DataFrame, *, view: str,
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     keys = [name for name, kind in frame.schema.items() if kind == pl.String]
     written = _write(
-        files, path, table, {"view": view, "key": key}, row_group_rows=65536, split={}, keys=keys
+        files, path, table, {"view": view, "key": key}, row_group_rows=65536, rounded=(), keys=keys
     )
     return Part(path=path, view=view, recipe=TABLE_RECIPE, rows=table.num_rows, key=key, **written)
 
@@ -86,23 +86,40 @@ def _write(
     receipt: Mapping[str, Any],
     *,
     row_group_rows: int,
-    split: Mapping[str, str],
+    rounded: Sequence[str],
     keys: Sequence[str],
 ) -> dict[str, Any]:
     table = table.replace_schema_metadata({"birdstack": json.dumps(receipt)})
+    # Unrounded floats hardly compress (7 % smaller under zstd, on acoustic columns of real
+    # recordings), and zstd costs a reader about 30 us for each page: LZ4 takes what can be
+    # had for nothing. Rounded floats, split into byte streams, halve under zstd.
+    codecs = {
+        leaf: "lz4" if pa.types.is_floating(kind) and leaf not in rounded else "zstd"
+        for leaf, kind in _leaves(table.schema)
+    }
     with files.staged(path) as aside:
         pq.write_table(
             table,
             aside,
             row_group_size=row_group_rows,
-            compression="zstd",
-            compression_level=1,
+            compression=codecs,
+            compression_level={n: 1 for n, codec in codecs.items() if codec == "zstd"} or None,
             use_dictionary=list(keys) or False,
-            column_encoding=dict(split) or None,
+            column_encoding=dict.fromkeys(rounded, "BYTE_STREAM_SPLIT") or None,
             write_statistics=list(keys) or False,
             write_page_checksum=True,
         )
         return file_digests(aside)
+
+
+def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet path and type of the columns that hold values: a list's lie below it."""
+    nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    for field in schema:
+        if any(test(field.type) for test in nested):
+            yield f"{field.name}.list.element", field.type.value_type
+        else:
+            yield field.name, field.type
 
 
 def file_digests(path: Path) -> dict[str, Any]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from birdstack.store.commit import Skip
+from birdstack.store.errors import UsageError
 from birdstack.store.recordings import Recording
 from birdstack.store.state import State
 from birdstack.store.views import ViewSpec
 
-TRANSIENT_CODES = frozenset({"missing", "permission", "changed", "decode_timeout", "io_error"})
+TRANSIENT_CODES = frozenset(
+    {
+        "missing",
+        "permission",
+        "not_regular_file",
+        "read_error",
+        "changed",
+        "decode_timeout",
+        "decoder_crashed",
+    }
+)
 """Reasons that lie outside the file's content: tried again on every run."""
 
 _DEFAULT_DURATION_S = 30.0  # for units only, where the header was never probed
@@ -67,7 +79,15 @@ def make_plan(
         specs: the views wanted.
         recordings: the recordings wanted.
         retry_skipped: forget earlier skips.
+
+    Raises:
+        UsageError: a recording is wanted twice (its rows would double).
     """
+    counts = Counter(recording.recording_id for recording in recordings)
+    twice = sorted(recording_id for recording_id, count in counts.items() if count > 1)
+    if twice:
+        message = f"{len(twice)} recordings are wanted more than once, e.g. {twice[0]!r}"
+        raise UsageError(message, remedy="give each recording one id")
     holdings = [(spec, state.covered(spec.name, spec.recipe_hash)) for spec in specs]
     tasks, skipped, done = [], [], 0
     for recording in sorted(recordings, key=lambda r: r.recording_id):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 
 from birdstack.store.errors import CorruptError, SchemaError
 from birdstack.store.files import Files
 from birdstack.store.layout import recipe_path
-from birdstack.store.views import Column, ViewSpec, canonical_json
+from birdstack.store.sealed import seal, unseal
+from birdstack.store.views import Column, ViewSpec
 
 
 def write_recipe(files: Files, spec: ViewSpec) -> None:
     """Write `recipe.json` of a view; nothing happens if the same one is there.
+
+    A damaged one is replaced: its name is the hash of what it must say.
 
     Raises:
         SchemaError: the same recipe was written with other columns.
@@ -23,14 +24,14 @@ def write_recipe(files: Files, spec: ViewSpec) -> None:
         "recipe": dict(spec.recipe),
         "columns": [asdict(column) for column in spec.columns],
     }
-    digest = hashlib.sha256(canonical_json(content).encode()).hexdigest()
-    body = json.dumps({**content, "sha256": digest}, indent=1).encode() + b"\n"
+    path = recipe_path(spec.name, spec.recipe_hash)
     try:
-        files.put_new(recipe_path(spec.name, spec.recipe_hash), body)
-    except FileExistsError:
         known = read_recipe(files, spec.name, spec.recipe_hash)
-        if known.columns != spec.columns:
-            _raise_other_columns(spec, known)
+    except CorruptError:  # missing, too
+        files.put(path, seal(content))
+        return
+    if known.columns != spec.columns:
+        _raise_other_columns(spec, known)
 
 
 def read_recipe(files: Files, view: str, recipe: str) -> ViewSpec:
@@ -42,18 +43,17 @@ def read_recipe(files: Files, view: str, recipe: str) -> ViewSpec:
     path = recipe_path(view, recipe)
     place = f"{files.url}/{path}"
     try:
-        body = json.loads(files.read(path))
-        digest = body.pop("sha256")
-        whole = digest == hashlib.sha256(canonical_json(body).encode()).hexdigest()
-        if whole:
-            columns = tuple(Column(**column) for column in body["columns"])
-            return ViewSpec(body["view"], columns, body["recipe"])
+        body = unseal(files.read(path))
+        columns = tuple(Column(**column) for column in body["columns"])
+        spec = ViewSpec(body["view"], columns, body["recipe"])
     except FileNotFoundError:
         message = f"recipe {place} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         message = f"recipe {place} is damaged: {error}"
     else:
-        message = f"recipe {place} is damaged: its sha256 does not match"
+        if (spec.name, spec.recipe_hash) == (view, recipe):
+            return spec
+        message = f"recipe {place} is that of view {spec.name!r}, {spec.recipe_hash}"
     remedy = "run `birdstack features` with the settings that made the view: it is written again"
     raise CorruptError(message, remedy=remedy)
 

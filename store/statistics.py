@@ -78,9 +78,9 @@ class ColumnStatistics:
         )
 
     def to_json(self) -> dict[str, float | None]:
-        """As JSON, which has no NaN: null instead."""
+        """As JSON, which has no NaN and no infinity (of an overflow): null instead."""
         return {
-            k: None if isinstance(v, float) and math.isnan(v) else v
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in asdict(self).items()
         }
 
@@ -138,8 +138,9 @@ def column_statistics(column: Column, values: np.ndarray) -> ColumnStatistics:
         below = 0 if column.low is None else int((finite < column.low).sum())
         above = 0 if column.high is None else int((finite > column.high).sum())
         outside = below + above
-    mean = float(finite.mean(dtype=np.float64))
-    m2 = float(np.square(finite - mean, dtype=np.float64).sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond 1e154, squared
+        mean = float(finite.mean(dtype=np.float64))
+        m2 = float(np.square(np.subtract(finite, mean, dtype=np.float64)).sum())
     return ColumnStatistics(flat.size, nan, inf, low, high, mean, m2, outside)
 
 

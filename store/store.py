@@ -25,9 +25,11 @@ from birdstack.store.errors import CorruptError, NoStoreError, UsageError
 from birdstack.store.files import Files, open_files
 from birdstack.store.keys import WindowGrid
 from birdstack.store.layout import MARKER, pin_path
+from birdstack.store.local_files import TEMPORARY_PREFIX
 from birdstack.store.log import CommitLog
 from birdstack.store.matrix import Matrix
 from birdstack.store.recipes import write_recipe
+from birdstack.store.sealed import seal, unseal
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.views import ViewSpec
 
@@ -69,7 +71,7 @@ class Store:
                 "created_with": f"birdstack {metadata.version('birdstack')}",
             }
             with contextlib.suppress(FileExistsError):  # somebody else created it this moment
-                files.put_new(MARKER, json.dumps(body, indent=2).encode() + b"\n")
+                files.put_new(MARKER, seal(body))
             store = cls(files, _read_marker(files))
         if grid is not None and grid != store.grid:
             message = f"{url} was made with the window grid {store.grid}, not {grid}"
@@ -158,9 +160,12 @@ class Store:
             message = f"a pin's name has letters, digits, - _ . and not digits alone; got {name!r}"
             raise UsageError(message, remedy="choose a name such as stack-2026-03")
         version = self.snapshot(at).version
+        if version < 0:
+            message = f"{self.url} is empty: there is no snapshot to pin"
+            raise UsageError(message, remedy="pin after the first commit")
         body = {"version": version, "created_utc": dt.datetime.now(dt.UTC).isoformat()}
         try:
-            self.files.put_new(pin_path(name), json.dumps(body).encode())
+            self.files.put_new(pin_path(name), seal(body))
         except FileExistsError:
             message = f"{self.url}: pin {name!r} is taken (snapshot {self.pins()[name]})"
             raise UsageError(message, remedy="choose another name, or `unpin` it first") from None
@@ -177,9 +182,9 @@ class Store:
         for file in sorted(self.files.list("pins")):
             name = file.removesuffix(".json")
             try:
-                found[name] = int(json.loads(self.files.read(pin_path(name)))["version"])
+                found[name] = int(unseal(self.files.read(f"pins/{file}"))["version"])
             except (ValueError, KeyError, TypeError) as error:
-                message = f"pin {self.url}/{pin_path(name)} is damaged: {error}"
+                message = f"pin {self.url}/pins/{file} is damaged: {error}"
                 remedy = "delete the file and pin the snapshot again"
                 raise CorruptError(message, remedy=remedy) from error
         return found
@@ -197,11 +202,11 @@ def _read_marker(files: Files) -> WindowGrid:
     """The window grid in `store.json`. Raises FileNotFoundError if there is none."""
     place = f"{files.url}/{MARKER}"
     try:
-        body = json.loads(files.read(MARKER))
-        version = int(body["birdstack_store"])
-        if version > FORMAT_VERSION:
+        data = files.read(MARKER)
+        version = int(json.loads(data)["birdstack_store"])
+        if version > FORMAT_VERSION:  # its seal may be another
             raise newer_format(place, version)
-        return WindowGrid(**body["grid"])
+        return WindowGrid(**unseal(data)["grid"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         message = f"{place} is damaged: {error}"
         remedy = "restore it from a backup, or write it anew from another store of the same grid"
@@ -211,5 +216,7 @@ def _read_marker(files: Files) -> WindowGrid:
 def _refuse_foreign_folder(files: Files) -> None:
     """A store is made only where nothing else is: it must never mix with a user's files."""
     for info in files.walk(""):
+        if info.path.startswith(TEMPORARY_PREFIX):
+            continue  # of a creation that was killed
         message = f"{files.url} is not a birdstack store and is not empty (it has {info.path})"
         raise UsageError(message, remedy="give --store a new or empty folder")

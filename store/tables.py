@@ -101,6 +101,7 @@ DATASETS = schema(
         "root": pl.String,  # absolute path at the time of ingestion
         "layout": pl.String,  # birdclef, class-folders, soundscapes
         "table": pl.String,  # metadata table below root, null if none
+        "fold_column": pl.String,  # the dataset's own folds, kept for the next ingestion
         "rows": pl.Int64,
         "recordings": pl.Int64,
         "rejected": pl.Int64,

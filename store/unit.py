@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from birdstack.store.commit import Covered, Part, Skip
-from birdstack.store.errors import BirdstackError, SkipRecording
+from birdstack.store.errors import BirdstackError, SchemaError, SkipRecording
 from birdstack.store.extractor import Extractor, OpenedRecording, Source
 from birdstack.store.files import Files
 from birdstack.store.keys import WindowGrid
@@ -111,6 +111,7 @@ class Workshop:
             reason = f"{type(error).__name__}: {error}"
             skips.append(_skip(spec, recording, SkipRecording("extractor_error", reason)))
         else:
+            _check_shapes(spec, recording, sound.n_windows, values)
             rows[spec.name].add(recording, sound.n_windows, values)
             return True
         return False
@@ -126,7 +127,6 @@ class _Rows:
     statistics: Statistics = field(default_factory=dict)
 
     def add(self, recording: Recording, n_windows: int, values: Mapping[str, np.ndarray]) -> None:
-        # Shapes are judged here, where the recording is known; dtypes by the Parquet module.
         self.recordings.append(Covered(recording.recording_id, recording.content_hash, n_windows))
         self.values.append(values)
 
@@ -152,6 +152,26 @@ class _Rows:
         return write_window_part(files, self.spec, path, table, self.recordings)
 
 
+def _check_shapes(
+    spec: ViewSpec, recording: Recording, n_windows: int, values: Mapping[str, np.ndarray]
+) -> None:
+    """Judge shapes recording by recording: two wrong ones may add up to the right total.
+
+    Raises:
+        SchemaError: a column is missing, unknown, or has another shape than it declares.
+    """
+    shapes = {name: np.shape(array) for name, array in values.items()}
+    wanted = {c.name: (n_windows,) if c.dim is None else (n_windows, c.dim) for c in spec.columns}
+    for name in dict.fromkeys([*wanted, *shapes]):
+        if wanted.get(name) != shapes.get(name):
+            message = (
+                f"view {spec.name!r}, column {name!r}, recording {recording.recording_id!r}: "
+                f"shape must be {wanted.get(name, 'absent')}, got {shapes.get(name, 'nothing')}"
+            )
+            remedy = "make the extractor return one row a window for the columns it declares"
+            raise SchemaError(message, remedy=remedy)
+
+
 def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
     return Skip(
         view=spec.name,
@@ -159,7 +179,8 @@ def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
         recording_id=recording.recording_id,
         content_hash=recording.content_hash,
         code=skip.code,
-        reason=skip.reason,
+        # The log and its tables are UTF-8; a file name in a reason need not be.
+        reason=skip.reason.encode(errors="backslashreplace").decode(),
     )
 
 

@@ -55,8 +55,8 @@ def vacuum(
         raise UsageError(message, remedy="give a number of hours such as 24")
     now_s = time.time()
     oldest = _oldest_retained(store, now_s - grace_hours * 3600)
-    named: set[str] = set(store.log.head().parts)
-    for version in {*range(max(oldest, 0), store.log.head().version + 1), *store.pins().values()}:
+    named = _named_since(store, oldest)
+    for version in store.pins().values():
         named |= set(store.log.at(version).parts)
     gone = [
         info
@@ -70,6 +70,17 @@ def vacuum(
         for info in gone:
             store.files.delete(info.path)
     return Vacuumed(tuple(gone), oldest)
+
+
+def _named_since(store: Store, oldest: int) -> set[str]:
+    """Parts of every snapshot from `oldest` on: what was live then, or was added later."""
+    newest = store.log.head().version
+    if oldest < 0:
+        return set()
+    named = set(store.log.at(oldest).parts)
+    for version in range(oldest + 1, newest + 1):
+        named |= {part.path for part in store.log.read(version).add}
+    return named
 
 
 def _unnamed(path: str, named: set[str]) -> bool:

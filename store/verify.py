@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from birdstack.store.commit import Commit, Part
 from birdstack.store.errors import CorruptError
 from birdstack.store.files import Files
-from birdstack.store.layout import entry_path
+from birdstack.store.layout import entry_path, log_number
 from birdstack.store.recipes import read_recipe
+from birdstack.store.sealed import unseal
 from birdstack.store.state import State
 from birdstack.store.store import Store
 
@@ -23,7 +25,7 @@ class Problem:
     """One thing that is not as it was written.
 
     Attributes:
-        kind: `log`, `part` or `recipe`.
+        kind: `log`, `part`, `recipe` or `pin`.
         path: below the store.
         what: one sentence.
         recordings: how many recordings are hit.
@@ -36,7 +38,7 @@ class Problem:
 
 
 def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Compare every log entry, recipe and live part with its checksum.
+    """Compare every log entry, pin, recipe and live part with its checksum.
 
     Args:
         store: the store.
@@ -45,6 +47,7 @@ def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) 
     problems = list(_damaged_entries(store))
     if problems:
         return problems  # what is live cannot be told before the log is whole
+    problems += _damaged_pins(store)
     state = store.log.head()
     for view, recipe in state.window_views():
         try:
@@ -66,8 +69,8 @@ def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) 
 def repair(store: Store, problems: list[Problem]) -> list[str]:
     """Take damaged things out of use, so that the next run makes them again.
 
-    A damaged part leaves the log (its recordings are then lacking); a damaged log entry is
-    set aside in `damaged/` and an empty one takes its number (parts that only it named are
+    A damaged part leaves the log (its recordings are then lacking) and lies in `damaged/`
+    from then on, where no run can adopt it; a damaged log entry is set aside in `damaged/` and an empty one takes its number (parts that only it named are
     adopted by the next run). Nothing is deleted.
 
     Returns:
@@ -78,11 +81,19 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
         if problem.kind == "log":
             _set_entry_aside(store.files, problem.path)
             said.append(f"{problem.path}: set aside in damaged/, an empty entry took its place")
+        if problem.kind == "pin":
+            said.append(f"{problem.path}: left as it is; delete it and pin the snapshot again")
+        if problem.kind == "recipe":
+            said.append(
+                f"{problem.path}: the next run with the settings that made the view writes it"
+            )
     parts = [problem for problem in problems if problem.kind == "part"]
     if parts:
         info = {"damaged": [f"{problem.path}: {problem.what}" for problem in parts]}
         removed = tuple(problem.path for problem in parts)
         store.log.append(Commit("repair", remove=removed, info=info))
+        for path in removed:
+            _set_part_aside(store.files, path)
         said += [
             f"{p.path}: dropped; {p.recordings} recordings will be computed again"
             if p.recordings
@@ -93,16 +104,20 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
 
 
 def _damaged_entries(store: Store) -> Iterator[Problem]:
-    names = sorted(n for n in store.files.list("log") if n.endswith(".json"))
-    numbers = {int(name.removesuffix(".json")) for name in names}
-    for version in range(max(numbers, default=-1) + 1):
-        if version not in numbers:
-            yield Problem("log", entry_path(version), "the entry is missing")
-            continue
+    newest = max(map(log_number, store.files.list("log")), default=-1)
+    for version in range(newest + 1):
         try:
             store.log.read(version)
         except CorruptError as error:
             yield Problem("log", entry_path(version), error.message)
+
+
+def _damaged_pins(store: Store) -> Iterator[Problem]:
+    for name in sorted(store.files.list("pins")):
+        try:
+            unseal(store.files.read(f"pins/{name}"))
+        except ValueError as error:
+            yield Problem("pin", f"pins/{name}", str(error))
 
 
 def _damage(files: Files, part: Part) -> str:
@@ -122,17 +137,24 @@ def _damage(files: Files, part: Part) -> str:
     return "" if digest.hexdigest() == part.sha256 else "its sha256 does not match"
 
 
+def _set_part_aside(files: Files, path: str) -> None:
+    name = path.rsplit("/", 1)[-1]
+    try:
+        with files.local_copy(path) as damaged, files.staged(f"damaged/{name}") as aside:
+            shutil.copyfile(damaged, aside)
+    except FileNotFoundError:
+        return
+    files.delete(path)
+
+
 def _set_entry_aside(files: Files, path: str) -> None:
     version = int(path.rsplit("/", 1)[-1].removesuffix(".json"))
-    try:
-        damaged = files.read(path)
-    except FileNotFoundError:
-        damaged = b""
-    files.put(f"damaged/{version:010d}.json", damaged)
+    with contextlib.suppress(FileNotFoundError):
+        files.put(f"damaged/{version:010d}.json", files.read(path))
     # A checkpoint at or after the entry may rest on what the entry said; it was made from
     # the whole entry, so it is right, and reading starts from it.
     files.delete(path)
-    void = Commit("void", info={"reason": json.dumps("damaged entry set aside")})
+    void = Commit("void", info={"reason": "damaged entry set aside"})
     files.put_new(path, void.signed(version).to_bytes())
 
 

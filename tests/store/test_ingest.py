@@ -38,7 +38,7 @@ def bring_in(
             store,
             root,
             IngestConfig(**config),
-            FoldsConfig(n_folds=n_folds, seed=seed),
+            None if n_folds is None else FoldsConfig(n_folds=n_folds, seed=seed),
             probe=probe,
         )
 
@@ -105,6 +105,16 @@ def test_another_seed_makes_another_split(store: Store, birds: Path):
     assert store.table("folds", at=0).equals(first)
 
 
+def test_the_split_in_force_is_carried_on_unless_asked_otherwise(store: Store, birds: Path):
+    """A later ingestion without settings of the folds changes none of them."""
+    bring_in(store, birds, n_folds=2, seed=3)
+
+    again = bring_in(store, birds, n_folds=None)
+
+    assert again.commit is None
+    assert store.table("folds")["fold"].n_unique() == 2
+
+
 def test_the_datasets_own_folds_are_taken_as_they_are(store: Store, birds: Path):
     """--fold-column wins over made folds."""
     table = birds / "train_metadata.csv"
@@ -117,6 +127,10 @@ def test_the_datasets_own_folds_are_taken_as_they_are(store: Store, birds: Path)
     assert report.split is not None
     assert sorted(store.table("folds")["fold"].unique()) == [1, 2, 3, 4]
     assert report.split.report["leaks"], "authors span the given folds, which must be said"
+
+    again = bring_in(store, birds, n_folds=None)
+
+    assert again.commit is None, "the fold column is remembered"
 
 
 def test_copies_across_datasets_share_a_group(store: Store, birds: Path):

@@ -1,0 +1,9 @@
+"""`import fault_support` works here, and in the processes that these tests start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
