@@ -273,7 +273,9 @@ def vacuum(
 )
 @reporting
 def export(
-    view: Annotated[str, typer.Argument(help="View or table, see `store ls`; or `skips`.")],
+    view: Annotated[
+        str, typer.Argument(help="View or table, see `store ls`; or `skips`, `notes`.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet or .csv.")],
     store: StorePath = "birdstack-store",
     at: At = None,

@@ -146,6 +146,8 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
             code=skip.code,
             reason=skip.reason,
         )
+    for recording_id, notes in report.notes.items():
+        reporter.event("noted", recording_id=recording_id, notes=notes)
     if not report.heard and not report.skips and not report.stopped:
         reporter.say(
             f"nothing to do: {report.already:,} recordings are up to date in {store.url} "
@@ -170,6 +172,13 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
             "(all of them: birdstack store export skips --out skips.parquet)",
             ["recording", "code", "reason"],
             [(s.recording_id, s.code, s.reason) for s in skips[:_SHOWN_SKIPS]],
+        )
+    if report.notes:
+        kinds = Counter(note for notes in report.notes.values() for note in notes)
+        counts = ", ".join(f"{count} {note}" for note, count in kinds.most_common())
+        reporter.say(
+            f"{len(report.notes):,} recordings with notes: {counts} "
+            "(all of them: birdstack store export notes --out notes.csv)"
         )
     for text in report.warnings[:_SHOWN_WARNINGS]:
         reporter.warn(text)

@@ -96,6 +96,7 @@ class Commit:
         add: parts that become live.
         remove: paths of parts that cease to be.
         skip: recordings passed over, with reasons.
+        notes: recording_id -> facts about its sound worth keeping, such as truncation.
         activate: view name -> recipe that readers of that view get from now on.
         statistics: `view/recipe` -> column -> counts and moments of the added rows.
         expire: snapshots before this number can no longer be read, unless pinned.
@@ -110,6 +111,7 @@ class Commit:
     add: tuple[Part, ...] = ()
     remove: tuple[str, ...] = ()
     skip: tuple[Skip, ...] = ()
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     activate: Mapping[str, str] = field(default_factory=dict)
     statistics: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     expire: int = 0

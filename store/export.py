@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import StoreError, UsageError
 from birdstack.store.labels import LabelsConfig, label_frame
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.tables import TABLES
@@ -23,7 +23,7 @@ def export(
     recipe: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write a view, a table, or `skips` to one file, whole or not at all.
+    """Write a view, a table, `skips` or `notes` to one file, whole or not at all.
 
     Args:
         snapshot: the store at one moment.
@@ -37,6 +37,7 @@ def export(
 
     Raises:
         UsageError: an unknown name or ending, no such folder, or the file is there already.
+        StoreError: the file cannot be written.
     """
     _check_target(out, overwrite=overwrite)
     return _write(_frame(snapshot, name, recipe), out)
@@ -63,6 +64,8 @@ def export_label_windows(
 def _frame(snapshot: Snapshot, name: str, recipe: str | None) -> pl.LazyFrame:
     if name == "skips":
         return snapshot.skips().lazy()
+    if name == "notes":
+        return snapshot.notes().lazy()
     if name in TABLES:
         return snapshot.table(name).lazy()
     return snapshot.view(name, recipe=recipe)
@@ -91,6 +94,10 @@ def _write(rows: pl.LazyFrame, out: Path) -> int:
             frame.write_csv(aside)
             count = frame.height
         aside.replace(out)
+    except (OSError, pl.exceptions.ComputeError) as error:  # polars' word for a full disk
+        message = f"cannot write {out}: {error}"
+        remedy = "free space, or give --out a folder you may write to, and export again"
+        raise StoreError(message, remedy=remedy) from error
     finally:
         aside.unlink(missing_ok=True)
     return int(count)

@@ -181,7 +181,8 @@ def _without_collisions(found: Ingested, others: pl.DataFrame) -> Ingested:
             "rule": "unique_recording_id",
             "value": row["recording_id"],
             "reason": f"dataset {owners[row['recording_id']]!r} of this store has the same id",
-            "remedy": "ingest this dataset into a store of its own",
+            "remedy": f"ingest it into a store of its own, or, if it is that dataset under a new "
+            f"folder name, with --name {owners[row['recording_id']]}",
             "severity": "rejected",
             "recording_id": row["recording_id"],
         }

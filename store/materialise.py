@@ -63,6 +63,7 @@ class RunReport:
         windows: windows of those.
         skips: recordings passed over now.
         still_skipped: recordings passed over before whose content has not changed.
+        notes: recording_id -> facts about its sound, such as truncation.
         adopted: parts of a crashed run that were taken over.
         stopped: whether it was stopped before the end.
         version: newest snapshot.
@@ -76,6 +77,7 @@ class RunReport:
     windows: int = 0
     skips: list[Skip] = field(default_factory=list)
     still_skipped: list[Skip] = field(default_factory=list)
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     adopted: int = 0
     stopped: bool = False
     version: int = -1
@@ -212,6 +214,7 @@ class _Run:
         self.report.heard += receipt.heard
         self.report.windows += receipt.windows
         self.report.skips += receipt.skips
+        self.report.notes.update(receipt.notes)
         merge_views(self.added, receipt.statistics)
         self.tried += receipt.heard + len({skip.recording_id for skip in receipt.skips})
         n_bytes = sum(part.n_bytes for waiting in self.waiting for part in waiting.parts)
@@ -250,7 +253,6 @@ class _Run:
         statistics: Mapping[str, Statistics],
         notes: Mapping[str, Any],
     ) -> None:
-        info = {**self.info, "notes": notes} if notes else dict(self.info)
         self.store.log.append(
             Commit(
                 self.operation,
@@ -259,7 +261,8 @@ class _Run:
                 skip=tuple(skip for receipt in self.waiting for skip in receipt.skips),
                 activate={name: spec.recipe_hash for name, spec in self.specs.items()},
                 statistics=statistics_to_json(statistics),
-                info=info,
+                notes=notes,
+                info=self.info,
                 run_id=self.run_id,
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -182,10 +183,12 @@ def _batches(
 
 def _places(pieces: Sequence[_Run]) -> tuple[slice | np.ndarray, slice | np.ndarray]:
     """Rows to take and rows to fill: slices if the pieces lie together, else index arrays."""
-    first, last = pieces[0], pieces[-1]
     rows = sum(piece.rows for piece in pieces)
-    whole = (last.source + last.rows - first.source, last.target + last.rows - first.target)
-    if whole == (rows, rows):
+    first = pieces[0]
+    whole = all(
+        (a.source + a.rows, a.target + a.rows) == (b.source, b.target) for a, b in pairwise(pieces)
+    )
+    if whole:
         return (
             slice(first.source, first.source + rows),
             slice(first.target, first.target + rows),

@@ -28,7 +28,6 @@ from birdstack.store.parquet_write import (
 from birdstack.store.statistics import Statistics, view_statistics
 from birdstack.store.views import ViewSpec
 
-
 _KEPT_FOOTERS = 64
 
 

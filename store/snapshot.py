@@ -7,6 +7,7 @@ by side. What is read has been compared with the digests in the log first.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -21,7 +22,7 @@ from birdstack.store.parquet_read import PartReader, table_frame
 from birdstack.store.recipes import read_recipe
 from birdstack.store.scan import scan_view
 from birdstack.store.state import State
-from birdstack.store.tables import SKIPS, TABLES
+from birdstack.store.tables import NOTES, SKIPS, TABLES
 from birdstack.store.views import ViewSpec
 
 
@@ -144,6 +145,15 @@ class Snapshot:
         """Recordings that a view could not be made for, with reasons."""
         rows = [asdict(skip) for skip in self.state.skips.values()]
         return pl.DataFrame(rows, schema=SKIPS).sort("view", "recording_id")
+
+    def notes(self) -> pl.DataFrame:
+        """Facts about recordings that were heard all the same: truncated, clipped, ..."""
+        rows = [
+            (recording_id, note, json.dumps(value))
+            for recording_id, notes in self.state.notes.items()
+            for note, value in notes.items()
+        ]
+        return pl.DataFrame(rows, schema=NOTES, orient="row").sort("recording_id", "note")
 
 
 def _listed(names: Sequence[str]) -> str:

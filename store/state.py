@@ -43,6 +43,7 @@ class State:
     active: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, Statistics] = field(default_factory=dict)
     oldest: int = 0
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def view_parts(self, view: str, recipe: str) -> list[Part]:
         """Live parts of one view, in the order of their first recording."""
@@ -80,6 +81,7 @@ class State:
             dict(self.active),
             dict(self.statistics),
             self.oldest,
+            dict(self.notes),
         )
         for commit in commits:
             after._apply(commit)
@@ -92,9 +94,11 @@ class State:
             self.skips[(skip.view, skip.recipe, skip.recording_id)] = skip
         for part in commit.add:
             self.parts[part.path] = part
-            if self.skips:
+            if self.skips or self.notes:
                 for covered in part.recordings:
                     self.skips.pop((part.view, part.recipe, covered.recording_id), None)
+                    self.notes.pop(covered.recording_id, None)
+        self.notes.update(commit.notes)
         self.active.update(commit.activate)
         self.oldest = max(self.oldest, commit.expire)
         merge_views(self.statistics, statistics_from_json(commit.statistics))
@@ -105,6 +109,7 @@ class State:
         rest = {
             "version": self.version,
             "oldest": self.oldest,
+            "notes": self.notes,
             "skips": [asdict(skip) for skip in self.skips.values()],
             "active": self.active,
             "statistics": statistics_to_json(self.statistics),
@@ -142,4 +147,5 @@ class State:
             dict(rest["active"]),
             statistics_from_json(rest["statistics"]),
             rest["oldest"],
+            rest["notes"],
         )

@@ -121,6 +121,15 @@ SKIPS = schema(
 )
 """One row per recording that a view could not be made for; kept in the log, not in parts."""
 
+NOTES = schema(
+    {
+        "recording_id": pl.String,
+        "note": pl.String,  # stable short word, e.g. truncated
+        "value": pl.String,  # as JSON
+    }
+)
+"""One row per fact about a recording's sound that did not stop it; kept in the log."""
+
 TABLES: dict[str, pl.Schema] = {
     "recordings": RECORDINGS,
     "labels": LABELS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
+from support.listening import AUDIO, GRID, RATE_HZ, RECORDING, extract, extractor_of, hear, scene
 
 from birdstack.features.acoustic import GROUPS, AcousticConfig, AcousticExtractor
 from birdstack.features.audio import Sound
@@ -21,13 +21,6 @@ from birdstack.store.errors import ConfigError
 from birdstack.store.keys import WindowGrid
 from birdstack.store.views import Column, canonical_json
 
-_SPEC = importlib.util.spec_from_file_location(
-    "listening", Path(__file__).with_name("listening.py")
-)
-listening = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(listening)
-RATE_HZ, AUDIO, GRID = listening.RATE_HZ, listening.AUDIO, listening.GRID
-extract, extractor_of = listening.extract, listening.extractor_of
 
 SHORT = WindowGrid(window_s=0.25, hop_s=0.25)
 GOLDEN = Path(__file__).parent.parent / "golden" / "acoustic_columns.txt"
@@ -73,7 +66,7 @@ def test_groups_can_be_chosen_and_keep_their_order():
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_alone_gives_the_values_it_has_in_the_whole_view(group):
     """No group leans on another."""
-    samples = listening.scene(5)
+    samples = scene(5)
     whole, alone = extract(samples), extract(samples, groups=(group,))
     assert list(alone) == extractor_of(groups=(group,)).spec.column_names
     for name, values in alone.items():
@@ -128,7 +121,7 @@ def test_sound_of_another_rate_is_refused():
     """The frequencies of the columns hold for one rate only."""
     sound = Sound(np.zeros(5 * 48000, dtype=np.float32), 48000, GRID)
     with pytest.raises(ConfigError, match="set to 32000 Hz, got sound of 48000 Hz"):
-        extractor_of().extract(sound, listening.RECORDING)
+        extractor_of().extract(sound, RECORDING)
 
 
 # --- values --------------------------------------------------------------------------------
@@ -176,7 +169,7 @@ def test_constant_sound_is_finite_and_in_range(value):
 
 def test_clipping_is_counted():
     """Half of the samples at full scale are half of the window clipped."""
-    samples = listening.scene(5) * 0.5
+    samples = scene(5) * 0.5
     samples[: len(samples) // 2] = 1.0
     assert extract(samples)["wave_clipped_share"][0] == pytest.approx(0.5, abs=1e-4)
 
@@ -189,9 +182,7 @@ def test_real_recordings_lie_in_the_declared_ranges(real_data):
         *sorted(real_data.glob("soundscapes/*/*.wav"))[::6],
     ]
     for path in files:
-        assert not out_of_range(extract(listening.hear(path)), extractor_of().spec.columns), (
-            path.name
-        )
+        assert not out_of_range(extract(hear(path)), extractor_of().spec.columns), path.name
 
 
 def _pieces() -> st.SearchStrategy[np.ndarray]:

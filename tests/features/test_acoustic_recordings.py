@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from support.listening import GRID, RATE_HZ, RECORDING, extract, extractor_of, hear, scene
 
 from birdstack.features.audio import Sound
 from birdstack.store.keys import WindowGrid
-
-_SPEC = importlib.util.spec_from_file_location(
-    "listening", Path(__file__).with_name("listening.py")
-)
-listening = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(listening)
-RATE_HZ, GRID, RECORDING = listening.RATE_HZ, listening.GRID, listening.RECORDING
-extract, extractor_of = listening.extract, listening.extractor_of
-scene, hear = listening.scene, listening.hear
 
 
 def test_threads_share_one_extractor():

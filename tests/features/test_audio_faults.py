@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import os
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import damaged
 
 from birdstack.features.audio import AudioConfig, AudioSource
 from birdstack.features.decoding import decode
@@ -20,14 +20,6 @@ from birdstack.features.probe import AudioProbe
 from birdstack.store.errors import SkipRecording
 from birdstack.store.recordings import Recording
 
-_SPEC = importlib.util.spec_from_file_location(
-    "damaged_audio", Path(__file__).with_name("damaged.py")
-)
-damaged = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = damaged  # dataclasses look their module up
-_SPEC.loader.exec_module(damaged)
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "audio-faults.md"
 by_name = pytest.mark.parametrize("case", damaged.CASES, ids=lambda case: case.name)
 
 

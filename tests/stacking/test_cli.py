@@ -171,6 +171,22 @@ def test_a_corrupt_file_costs_one_file(birds: Path, tmp_path: Path):
     assert len(opened.snapshot().covered("acoustic")) == 13
 
 
+def test_a_truncated_file_is_heard_and_noted(birds: Path, tmp_path: Path):
+    """Half a file is better than none, and the store says that it is half."""
+    cut = birds / "unlabeled_soundscapes/SITE0_20240501_003000.ogg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+
+    ran = birdstack("features", birds, "--store", "shelf")
+
+    assert ran.code == 0, ran.err
+    assert "1 truncated" in ran.out
+    birdstack("store", "export", "notes", "--out", "notes.csv", "--store", "shelf")
+    notes = pl.read_csv(tmp_path / "notes.csv")
+    assert notes.filter(pl.col("note") == "truncated")["recording_id"].to_list() == [
+        "unlabeled_soundscapes/SITE0_20240501_003000.ogg"
+    ]
+
+
 def test_a_file_that_is_lost_after_ingestion_is_skipped(birds: Path, shelf: Path, tmp_path: Path):
     """Between ingestion and hearing anything may happen to a file."""
     store = tmp_path / "shelf"

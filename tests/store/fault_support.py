@@ -8,6 +8,7 @@ Run as a script it is such a writer: `fault_support.py WORK STORE ...`, see `mai
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -133,28 +134,25 @@ def toy_recordings(
 
 def truth(recordings: Iterable[Recording], columns: Sequence[Column] = COLUMNS) -> pl.DataFrame:
     """The rows that a view must hold for these recordings, in order."""
-    frames = []
-    for recording in sorted(recordings, key=lambda r: r.recording_id):
-        n = toy_windows(recording)
-        window = np.arange(n, dtype=np.int32)
-        values = toy_values(recording, n, columns)
-        frames.append(
-            pl.DataFrame(
-                {
-                    "recording_id": [recording.recording_id] * n,
-                    "window": window,
-                    "start_s": window * 5.0,
-                    "end_s": window * 5.0 + 5.0,
-                    **{
-                        c.name: pl.Series(
-                            values[c.name].tolist() if c.dtype == "str" else values[c.name]
-                        )
-                        for c in columns
-                    },
-                }
-            )
-        )
-    return pl.concat(frames)
+    ordered = sorted(recordings, key=lambda r: r.recording_id)
+    return pl.concat([_true_rows(recording, tuple(columns)) for recording in ordered])
+
+
+@functools.cache
+def _true_rows(recording: Recording, columns: tuple[Column, ...]) -> pl.DataFrame:
+    n = toy_windows(recording)
+    window = np.arange(n, dtype=np.int32)
+    keys = {
+        "recording_id": [recording.recording_id] * n,
+        "window": window,
+        "start_s": window * 5.0,
+        "end_s": window * 5.0 + 5.0,
+    }
+    values = toy_values(recording, n, columns)
+    for column in columns:
+        array = values[column.name]
+        keys[column.name] = pl.Series(array.tolist() if column.dtype == "str" else array)
+    return pl.DataFrame(keys)
 
 
 def fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -25,7 +26,8 @@ def _durable(store: Store) -> set[str]:
     """Recordings that lie in a finished part on disk, committed or not."""
     found: set[str] = set()
     for path in Path(store.url).glob("views/toy/*/part-*.parquet"):
-        found |= set(pq.read_table(path, columns=["recording_id"]).column(0).to_pylist())
+        receipt = json.loads(pq.read_schema(path).metadata[b"birdstack"])
+        found |= {recording_id for recording_id, _, _ in receipt["recordings"]}
     return found
 
 
