@@ -21,7 +21,6 @@ from birdstack.store.errors import ConfigError
 from birdstack.store.keys import WindowGrid
 from birdstack.store.views import Column, canonical_json
 
-
 SHORT = WindowGrid(window_s=0.25, hop_s=0.25)
 GOLDEN = Path(__file__).parent.parent / "golden" / "acoustic_columns.txt"
 

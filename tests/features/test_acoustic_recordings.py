@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from support.listening import GRID, RATE_HZ, RECORDING, extract, extractor_of, hear, scene

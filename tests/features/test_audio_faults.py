@@ -20,6 +20,7 @@ from birdstack.features.probe import AudioProbe
 from birdstack.store.errors import SkipRecording
 from birdstack.store.recordings import Recording
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "audio-faults.md"
 by_name = pytest.mark.parametrize("case", damaged.CASES, ids=lambda case: case.name)
 
 
