@@ -51,12 +51,24 @@ class Timing:
         """Median wall seconds."""
         return statistics.median(self.wall_s)
 
+    @staticmethod
+    def now() -> tuple[float, float]:
+        """Both clocks; children that have ended count as this process."""
+        times = os.times()
+        children_s = times.children_user + times.children_system
+        return time.process_time() + children_s, time.perf_counter()
+
+    def since(self, began: tuple[float, float]) -> None:
+        """Note a round that began then and ends now."""
+        cpu_s, wall_s = self.now()
+        self.cpu_s.append(cpu_s - began[0])
+        self.wall_s.append(wall_s - began[1])
+
     def add(self, work: Callable[[], Any]) -> Any:
         """Do the work once, note how long it took, return what it returned."""
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        began = self.now()
         result = work()
-        self.cpu_s.append(time.process_time() - cpu_s)
-        self.wall_s.append(time.perf_counter() - wall_s)
+        self.since(began)
         return result
 
     def part(self, rounds: slice) -> Timing:

@@ -83,7 +83,8 @@ def _folds(table: MetadataTable, column: str | None) -> pl.Series:
     if column is None:
         return pl.Series("given_fold", [None] * table.frame.height, dtype=pl.Int32)
     if column not in table.columns:
-        raise missing_column(table.file, column, table.columns)
+        remedy = "give the name of the column that holds the folds as --fold-column"
+        raise missing_column(table.file, column, table.columns, remedy)
     text = table.frame[column].str.strip_chars()
     bad = table.frame.filter(~text.str.contains(_WHOLE))
     if bad.height:

@@ -119,10 +119,11 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return told + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def missing_column(file: str, column: str, found: Sequence[str]) -> DatasetError:
+def missing_column(file: str, column: str, found: Sequence[str], remedy: str = "") -> DatasetError:
     """The error for a column that is not there."""
     what = f"column {column!r} is missing; found {listed(found)}{nearest(column, found)}"
-    return table_fault(file, "missing_column", what, f"add or rename a column to {column!r}")
+    remedy = remedy or f"add or rename a column to {column!r}"
+    return table_fault(file, "missing_column", what, remedy)
 
 
 def _read_bytes(path: Path, file: str, max_bytes: int) -> bytes:
