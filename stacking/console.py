@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+_EVENT_INTERVAL_S = 1.0
 
 Advance = Callable[[int, int, str], None]
 """Told how many are done, how many there are, and a few words."""
@@ -108,8 +111,15 @@ class Reporter:
             yield advance
 
     def _quiet(self, what: str) -> Advance:
+        """Events instead of a bar: once a second, and only when something was done."""
+        told, told_s = -1, -_EVENT_INTERVAL_S
+
         def advance(done: int, total: int, words: str) -> None:
-            self.event("progress", what=what, done=done, total=total, words=words)
+            nonlocal told, told_s
+            now_s = time.monotonic()
+            if done != told and (now_s - told_s >= _EVENT_INTERVAL_S or done == total):
+                told, told_s = done, now_s
+                self.event("progress", what=what, done=done, total=total, words=words)
 
         return advance
 
@@ -121,6 +131,11 @@ def human_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 recording`, `2 recordings`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _cell(value: Any) -> str:

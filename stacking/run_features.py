@@ -13,6 +13,7 @@ from types import FrameType
 from birdstack.features.acoustic import AcousticExtractor
 from birdstack.features.audio import AudioSource
 from birdstack.features.probe import AudioProbe
+from birdstack.stacking.console import counted
 from birdstack.stacking.options import DONE, FAILED, INTERRUPTED, SKIPPED
 from birdstack.stacking.run_ingest import exit_code, read_into
 from birdstack.stacking.session import Session
@@ -39,7 +40,7 @@ def run_features(
         with AudioProbe(session.settings.audio) as probe:
             changed = refresh_changed(store, probe)
         if changed:
-            session.reporter.say(f"{len(changed):,} files have changed since they were ingested")
+            session.reporter.say(f"{counted(len(changed), 'file')} changed since ingestion")
     recordings = _wanted(store, splits)
     if not recordings:
         session.reporter.warn(f"{store.url} has no recording with audio: nothing to hear")
@@ -150,25 +151,27 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
         reporter.event("noted", recording_id=recording_id, notes=notes)
     if not report.heard and not report.skips and not report.stopped:
         reporter.say(
-            f"nothing to do: {report.already:,} recordings are up to date in {store.url} "
+            f"nothing to do: {counted(report.already, 'recording')} up to date in {store.url} "
             f"(snapshot {report.version})"
         )
     else:
         rate = report.windows / report.seconds if report.seconds else 0.0
         reporter.say(
-            f"heard {report.heard:,} recordings, {report.windows:,} windows in "
+            f"heard {counted(report.heard, 'recording')}, {counted(report.windows, 'window')} in "
             f"{report.seconds:.1f} s ({rate:.1f} windows/s); {report.already:,} were there "
             f"already; snapshot {report.version} of {store.url}"
         )
     if report.adopted:
-        reporter.say(f"took over {report.adopted} parts that an interrupted run had finished")
+        reporter.say(
+            f"took over {counted(report.adopted, 'part')} that an interrupted run had finished"
+        )
     if report.stopped:
         reporter.warn("stopped before the end: run the same command again to go on")
     if skips:
         codes = Counter(skip.code for skip in skips)
         counts = ", ".join(f"{count} {name}" for name, count in codes.most_common())
         reporter.table(
-            f"{len(report.skipped_recordings):,} recordings skipped: {counts} "
+            f"{counted(len(report.skipped_recordings), 'recording')} skipped: {counts} "
             "(all of them: birdstack store export skips --out skips.parquet)",
             ["recording", "code", "reason"],
             [(s.recording_id, s.code, s.reason) for s in skips[:_SHOWN_SKIPS]],
@@ -177,7 +180,7 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
         kinds = Counter(note for notes in report.notes.values() for note in notes)
         counts = ", ".join(f"{count} {note}" for note, count in kinds.most_common())
         reporter.say(
-            f"{len(report.notes):,} recordings with notes: {counts} "
+            f"{counted(len(report.notes), 'recording')} with notes: {counts} "
             "(all of them: birdstack store export notes --out notes.csv)"
         )
     for text in report.warnings[:_SHOWN_WARNINGS]:

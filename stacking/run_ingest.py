@@ -67,7 +67,7 @@ def _show(session: Session, report: IngestReport) -> None:
     )
     state = "nothing has changed" if version is None else f"snapshot {version}"
     reporter.say(f"ingested {report.dataset} ({report.layout}): {counts}; {state}")
-    if report.split is not None:
+    if report.split is not None and report.commit is not None:
         _show_split(session, report.split.report)
     if report.rejects.height:
         _show_rejects(session, report)

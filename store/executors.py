@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from birdstack.store.errors import SkipRecording
 from birdstack.store.plan import Task
 from birdstack.store.run_config import ExecutorName
-from birdstack.store.unit import Receipt, Workshop, skip_all
+from birdstack.store.unit import Receipt, Tally, Workshop, skip_all
 
 _POLL_S = 0.2  # how soon a stop is noticed while nothing finishes
 
@@ -39,8 +39,11 @@ def run_units(
     executor: ExecutorName,
     workers: int,
     stop: threading.Event,
-) -> Iterator[Receipt]:
+    tally: Tally,
+) -> Iterator[Receipt | None]:
     """Receipts of units, in the order they finish; ends early once `stop` is set.
+
+    None comes in between whenever some time has passed, so that progress can be shown.
 
     Args:
         workshop: does the units.
@@ -48,18 +51,25 @@ def run_units(
         executor: `threads`, `serial` or `processes`.
         workers: how many at a time; 0 for one for each processor.
         stop: set it to finish what is in flight and end.
+        tally: counts what is done: recording by recording in threads and serially, by units
+            in processes.
     """
     count = workers or available_processors()
     if executor == "serial":
         for unit in units:
             if stop.is_set():
                 return
-            yield workshop.run(unit, stop)
+            yield workshop.run(unit, stop, tally)
     elif executor == "threads":
         with ThreadPoolExecutor(count, thread_name_prefix="birdstack") as pool:
-            yield from _run_in_threads(pool, workshop, units, count, stop)
+            yield from _run_in_threads(pool, workshop, units, count=count, stop=stop, tally=tally)
     else:
-        yield from _run_in_processes(workshop, units, count, stop)
+        for receipt in _run_in_processes(workshop, units, count, stop):
+            if receipt is not None:
+                skipped = len({skip.recording_id for skip in receipt.skips})
+                tried = receipt.heard + skipped
+                tally.add(tried=tried, windows=receipt.windows, skipped=skipped)
+            yield receipt
 
 
 def available_processors() -> int:
@@ -70,8 +80,14 @@ def available_processors() -> int:
 
 
 def _run_in_threads(
-    pool: Executor, workshop: Workshop, units: Iterable[Unit], count: int, stop: threading.Event
-) -> Iterator[Receipt]:
+    pool: Executor,
+    workshop: Workshop,
+    units: Iterable[Unit],
+    *,
+    count: int,
+    stop: threading.Event,
+    tally: Tally,
+) -> Iterator[Receipt | None]:
     waiting = iter(units)
     flying: set[Future[Receipt]] = set()
     try:
@@ -80,10 +96,12 @@ def _run_in_threads(
                 unit = next(waiting, None)
                 if unit is None:
                     break
-                flying.add(pool.submit(workshop.run, unit, stop))
+                flying.add(pool.submit(workshop.run, unit, stop, tally))
             if not flying:
                 return
             finished, flying = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            if not finished:
+                yield None
             for future in finished:
                 yield future.result()
     finally:
@@ -111,7 +129,7 @@ def _run_here(unit: Unit) -> Receipt:
 
 def _run_in_processes(
     workshop: Workshop, units: Iterable[Unit], count: int, stop: threading.Event
-) -> Iterator[Receipt]:
+) -> Iterator[Receipt | None]:
     """As threads do; a unit whose process dies is done again, recording by recording."""
     waiting = iter(units)
     flying: dict[Future[Receipt], Unit] = {}
@@ -126,6 +144,8 @@ def _run_in_processes(
             if not flying:
                 return
             finished, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            if not finished:
+                yield None
             broken = []
             for future in finished:
                 unit = flying.pop(future)

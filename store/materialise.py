@@ -25,7 +25,7 @@ from birdstack.store.replace import superseded, without_live
 from birdstack.store.run_config import RunConfig
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
 from birdstack.store.store import Store
-from birdstack.store.unit import Receipt, Workshop
+from birdstack.store.unit import Receipt, Tally, Workshop
 
 _HOPELESS_AFTER = 50
 """A run whose first so many recordings all fail for one reason is stopped: it is the
@@ -40,16 +40,14 @@ class Progress:
     Attributes:
         total: recordings this run will try.
         tried: recordings tried so far.
-        windows: windows written so far.
+        windows: windows heard so far.
         skipped: recordings skipped so far.
-        version: number of the newest commit of this run, None before the first.
     """
 
     total: int
     tried: int
     windows: int
     skipped: int
-    version: int | None
 
 
 @dataclass
@@ -114,7 +112,7 @@ def materialise(
         info: configuration and environment, kept in every commit.
         operation: the verb in the log.
         retry_skipped: try recordings again that were skipped before.
-        progress: called after every unit and commit.
+        progress: called several times a second.
         stop: set it to end early; what is finished is committed.
 
     Raises:
@@ -157,7 +155,7 @@ class _Run:
         self.last_commit_s = time.monotonic()
         self.added: dict[str, Statistics] = {}
         self.to_try = 0
-        self.tried = 0
+        self.tally = Tally()
 
     def carry_out(
         self,
@@ -195,9 +193,12 @@ class _Run:
                 executor=self.config.executor,
                 workers=self.config.workers,
                 stop=stop,
+                tally=self.tally,
             ):
-                self._take(receipt)
-                self._give_up_if_hopeless()
+                if receipt is not None:
+                    self._take(receipt)
+                    self._give_up_if_hopeless()
+                self._show()
         finally:
             self._commit()
         self.report.stopped = stop.is_set()
@@ -216,12 +217,10 @@ class _Run:
         self.report.skips += receipt.skips
         self.report.notes.update(receipt.notes)
         merge_views(self.added, receipt.statistics)
-        self.tried += receipt.heard + len({skip.recording_id for skip in receipt.skips})
         n_bytes = sum(part.n_bytes for waiting in self.waiting for part in waiting.parts)
         overdue = time.monotonic() - self.last_commit_s >= self.config.commit_interval_s
         if overdue or n_bytes >= self.config.commit_megabytes * 1e6:
             self._commit()
-        self._show()
 
     def _commit(self) -> None:
         """Commit the waiting receipts; a conflict means somebody else moved first: try again."""
@@ -279,18 +278,17 @@ class _Run:
             )
 
     def _give_up_if_hopeless(self) -> None:
-        if self.report.heard or self.tried < _HOPELESS_AFTER:
+        if self.tally.windows or self.tally.tried < _HOPELESS_AFTER:
             return
         codes = Counter(skip.code for skip in self.report.skips)
         code, count = codes.most_common(1)[0]
         if count < len(self.report.skips):
             return
-        message = f"the first {self.tried} recordings all failed: {self.report.skips[0]}"
+        message = f"the first {self.tally.tried} recordings all failed: {self.report.skips[0]}"
         remedy = f"mend what makes every recording fail with {code!r}, then run again"
         raise StoreError(message, remedy=remedy)
 
     def _show(self) -> None:
         if self.progress is not None:
-            version = self.store.log.head().version
-            skipped = len({skip.recording_id for skip in self.report.skips})
-            self.progress(Progress(self.to_try, self.tried, self.report.windows, skipped, version))
+            tally = self.tally
+            self.progress(Progress(self.to_try, tally.tried, tally.windows, tally.skipped))

@@ -17,7 +17,7 @@ import xxhash
 from birdstack.store.commit import Covered, Part
 from birdstack.store.errors import CorruptError
 from birdstack.store.files import Files, RandomFile
-from birdstack.store.parquet_schema import part_schema
+from birdstack.store.parquet_schema import numpy_values, part_schema, table_digest
 from birdstack.store.parquet_write import (
     FOOTER_TAIL,
     chunk_digest,
@@ -180,14 +180,6 @@ def column_arrays(
     return {name: numpy_values(table.column(name)) for name in columns}
 
 
-def numpy_values(column: pa.ChunkedArray) -> np.ndarray:
-    """`[window]` or, for vectors, `[window, dim]`; without a copy where there is one chunk."""
-    if pa.types.is_fixed_size_list(column.type):
-        values = pa.chunked_array([c.flatten() for c in column.chunks], column.type.value_type)
-        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
-    return np.asarray(column.to_numpy(zero_copy_only=False))
-
-
 def keep_rows(reader: PartReader, recording_ids: set[str]) -> pa.Table:
     """All columns of the rows of some recordings."""
     table = reader.read(reader.arrow_schema.names)
@@ -224,17 +216,16 @@ def read_orphan(files: Files, spec: ViewSpec, path: str) -> tuple[Part, Statisti
             with pq.ParquetFile(local, page_checksum_verification=True) as file:
                 table = file.read()
             receipt = json.loads(table.schema.metadata[b"birdstack"])
+            content = receipt.pop("content")
+            whole = content == table_digest(table, receipt)
             recordings = tuple(Covered(*row) for row in receipt["recordings"])
+            own = (receipt["view"], receipt["recipe"]) == (spec.name, spec.recipe_hash)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         message = f"{place} is not a whole part: {error}"
         raise CorruptError(message, remedy="`birdstack store vacuum` removes it") from error
-    windows = [window for covered in recordings for window in range(covered.windows)]
-    own = (receipt["view"], receipt["recipe"]) == (spec.name, spec.recipe_hash)
-    if (
-        not own
-        or not table.schema.equals(part_schema(spec))
-        or (table.column("window").to_pylist() != windows)
-    ):
+    expected = part_schema(spec)
+    described = [f.metadata for f in table.schema] == [f.metadata for f in expected]
+    if not (whole and own and described and table.schema.equals(expected)):
         message = f"{place} does not hold what its receipt says"
         raise CorruptError(message, remedy="`birdstack store vacuum` removes it")
     part = Part(

@@ -5,12 +5,14 @@ Together with `parquet_write` and `parquet_read` the only door to pyarrow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import xxhash
 
 from birdstack.store.errors import SchemaError
 from birdstack.store.keys import KEY_COLUMNS
@@ -102,6 +104,28 @@ def _arrow_values(view: str, column: Column, values: np.ndarray, n_rows: int) ->
     return pa.FixedSizeListArray.from_arrays(
         pa.array(array.ravel()), type=_arrow_field(column).type
     )
+
+
+def numpy_values(column: pa.ChunkedArray) -> np.ndarray:
+    """`[window]` or, for vectors, `[window, dim]`; without a copy where there is one chunk."""
+    if pa.types.is_fixed_size_list(column.type):
+        values = pa.chunked_array([c.flatten() for c in column.chunks], column.type.value_type)
+        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def table_digest(table: pa.Table, receipt: Mapping[str, Any]) -> str:
+    """xxh3-64 of a window part's values and of what it says it holds.
+
+    The log keeps digests of a part's bytes; one that no commit mentions yet has only this.
+    """
+    digest = xxhash.xxh3_64(json.dumps(receipt).encode())
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            digest.update(json.dumps(column.to_pylist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(numpy_values(column)).data)
+    return digest.hexdigest()
 
 
 def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:

@@ -24,6 +24,7 @@ import xxhash
 from birdstack.store.commit import Covered, Part
 from birdstack.store.files import Files
 from birdstack.store.layout import TABLE_RECIPE
+from birdstack.store.parquet_schema import table_digest
 from birdstack.store.views import ViewSpec
 
 SCALAR_ROW_GROUP = 4096
@@ -46,11 +47,12 @@ def write_window_part(
     """Write rows of a window view as one part, synced, with everything needed to adopt it."""
     vectors = [column.name for column in spec.columns if column.dim is not None]
     rows = row_group_rows or (VECTOR_ROW_GROUP if vectors else SCALAR_ROW_GROUP)
-    receipt = {
+    receipt: dict[str, Any] = {
         "view": spec.name,
         "recipe": spec.recipe_hash,
         "recordings": [[c.recording_id, c.content_hash, c.windows] for c in recordings],
     }
+    receipt["content"] = table_digest(table, receipt)
     rounded = [
         f"{c.name}.list.element" if c.dim is not None else c.name
         for c in spec.columns

@@ -46,6 +46,29 @@ class Receipt:
     unfinished: int = 0
 
 
+@dataclass
+class Tally:
+    """Running counts for whoever shows progress; workers add to it recording by recording.
+
+    Attributes:
+        tried: recordings heard or skipped.
+        windows: windows heard.
+        skipped: recordings skipped by at least one view.
+    """
+
+    tried: int = 0
+    windows: int = 0
+    skipped: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, *, tried: int = 1, windows: int = 0, skipped: int = 0) -> None:
+        """Count what was just done."""
+        with self._lock:
+            self.tried += tried
+            self.windows += windows
+            self.skipped += skipped
+
+
 @dataclass(frozen=True)
 class Workshop:
     """What a worker needs to do units: where to write, how to open, what to hear.
@@ -58,8 +81,18 @@ class Workshop:
     source: Source[Any]
     extractors: tuple[Extractor[Any], ...]
 
-    def run(self, unit: Sequence[Task], stop: threading.Event | None = None) -> Receipt:
+    def run(
+        self,
+        unit: Sequence[Task],
+        stop: threading.Event | None = None,
+        tally: Tally | None = None,
+    ) -> Receipt:
         """Do one unit; once `stop` is set, finish the recording in hand and write what is there.
+
+        Args:
+            unit: the recordings.
+            stop: asks for an early end.
+            tally: told of every recording as it is done.
 
         Raises:
             BirdstackError: the store cannot be written; nothing of the unit is lost that
@@ -69,6 +102,7 @@ class Workshop:
         skips: list[Skip] = []
         notes: dict[str, Mapping[str, Any]] = {}
         heard = windows = unfinished = 0
+        tally = tally or Tally()
         for number, task in enumerate(unit):
             if stop is not None and stop.is_set():
                 unfinished = len(unit) - number
@@ -78,12 +112,14 @@ class Workshop:
                 sound = self.source.open(task.recording)
             except SkipRecording as skip:
                 skips += [_skip(e.spec, task.recording, skip) for e in wanted]
+                tally.add(skipped=1)
                 continue
             if sound.notes:
                 notes[task.recording.recording_id] = sound.notes
             used = [e for e in wanted if self._hear(e, sound, task.recording, rows, skips)]
             heard += bool(used)
             windows += sound.n_windows if used else 0
+            tally.add(windows=sound.n_windows if used else 0, skipped=int(len(used) < len(wanted)))
         parts = [part for r in rows.values() if (part := r.write(self.files, self.grid))]
         statistics = {
             f"{r.spec.name}/{r.spec.recipe_hash}": r.statistics
