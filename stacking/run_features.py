@@ -125,20 +125,6 @@ def _outcome(report: RunReport, before: int) -> int:
 def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
     reporter = session.reporter
     skips = [*report.skips, *report.still_skipped]
-    reporter.event(
-        "finished",
-        exit_code=code,
-        store=store.url,
-        version=report.version,
-        recordings=report.total,
-        heard=report.heard,
-        already=report.already,
-        windows=report.windows,
-        skipped=len(report.skipped_recordings),
-        adopted_parts=report.adopted,
-        stopped=report.stopped,
-        seconds=round(report.seconds, 3),
-    )
     for skip in skips:
         reporter.event(
             "skipped",
@@ -189,3 +175,17 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
         reporter.warn(
             f"and {len(report.warnings) - _SHOWN_WARNINGS} more columns: see `store describe`"
         )
+    reporter.event(
+        "finished",
+        exit_code=code,
+        store=store.url,
+        version=report.version,
+        recordings=report.total,
+        heard=report.heard,
+        already=report.already,
+        windows=report.windows,
+        skipped=len(report.skipped_recordings),
+        adopted_parts=report.adopted,
+        stopped=report.stopped,
+        seconds=round(report.seconds, 3),
+    )

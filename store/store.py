@@ -2,7 +2,7 @@
 
 Example:
     >>> import tempfile
-    >>> from birdstack.store.store import Store
+    >>> from birdstack.store import Store
     >>> store = Store.create(tempfile.mkdtemp())
     >>> store.snapshot().version
     -1
@@ -32,6 +32,9 @@ from birdstack.store.recipes import write_recipe
 from birdstack.store.sealed import seal, unseal
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.views import ViewSpec
+
+At = int | str | Snapshot | None
+"""Which snapshot: number in the log, name of a pin, one in hand, or None for the newest."""
 
 
 class Store:
@@ -99,15 +102,17 @@ class Store:
         """Where it lies."""
         return self.files.url
 
-    def snapshot(self, at: int | str | None = None) -> Snapshot:
+    def snapshot(self, at: At = None) -> Snapshot:
         """A view of the whole store that no later commit changes.
 
         Args:
-            at: number in the log, name of a pin, or None for the newest.
+            at: number in the log, name of a pin, a snapshot, or None for the newest.
 
         Raises:
             UsageError: there is no such snapshot or pin, or it was vacuumed.
         """
+        if isinstance(at, Snapshot):
+            return at
         head = self.log.head()
         if at is None:
             return Snapshot(self.files, self.grid, head)
@@ -121,7 +126,7 @@ class Store:
         self,
         name: str,
         *,
-        at: int | str | None = None,
+        at: At = None,
         recipe: str | None = None,
         recordings: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
@@ -132,13 +137,13 @@ class Store:
         self,
         views: str | Mapping[str, Sequence[str] | None],
         *,
-        at: int | str | None = None,
+        at: At = None,
         recordings: Sequence[str] | None = None,
     ) -> Matrix:
         """Columns of one or more views as one float32 array; see `Snapshot.matrix`."""
         return self.snapshot(at).matrix(views, recordings=recordings)
 
-    def table(self, name: str, *, at: int | str | None = None) -> pl.DataFrame:
+    def table(self, name: str, *, at: At = None) -> pl.DataFrame:
         """One table such as `recordings`; see `Snapshot.table`."""
         return self.snapshot(at).table(name)
 
@@ -150,7 +155,7 @@ class Store:
         """
         write_recipe(self.files, spec)
 
-    def pin(self, name: str, at: int | str | None = None) -> int:
+    def pin(self, name: str, at: At = None) -> int:
         """Keep a snapshot under a name; vacuum respects it. Returns the number.
 
         Raises:
