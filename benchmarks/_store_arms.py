@@ -20,16 +20,21 @@ import pyarrow.parquet as pq
 from _store_data import Data
 
 from birdstack.store.compact import compact
-from birdstack.store.recordings import Recording
-from birdstack.store.store import Store
 from birdstack.store.materialise import materialise
+from birdstack.store.recordings import Recording
 from birdstack.store.run_config import RunConfig
+from birdstack.store.store import Store
 from birdstack.store.vacuum import vacuum
 from birdstack.store.views import Column, ViewSpec
 
 Ways = dict[str, Callable[[], np.ndarray]]
 READS = ("group", "class", "recording", "embedding")
-VIEW_OF = {"group": "acoustic", "class": "logits", "recording": "acoustic", "embedding": "embedding"}
+VIEW_OF = {
+    "group": "acoustic",
+    "class": "logits",
+    "recording": "acoustic",
+    "embedding": "embedding",
+}
 MANTISSA_BITS = 10
 
 
@@ -78,9 +83,7 @@ def variable_lists(values: np.ndarray) -> pa.Array:
 
 def fixed_lists(values: np.ndarray) -> pa.Array:
     """Rows as lists of one length."""
-    return pa.FixedSizeListArray.from_arrays(
-        np.ascontiguousarray(values).ravel(), values.shape[1]
-    )
+    return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(values).ravel(), values.shape[1])
 
 
 def side_by_side(table: pa.Table | pl.DataFrame) -> np.ndarray:
@@ -252,7 +255,7 @@ class Naive(Arm):
         pl.DataFrame(pl.from_arrow(table)).write_parquet(self.folder / view / "all.parquet")
 
     def ways(self, read: str) -> Ways:
-        """pyarrow and polars."""
+        """Pyarrow and polars."""
         data, path = self.data, self.folder / VIEW_OF[read] / "all.parquet"
         if read == "group":
             return {
@@ -266,9 +269,7 @@ class Naive(Arm):
                 "pyarrow": lambda: stacked(
                     pq.read_table(path, columns=["logits"]).column(0), width
                 )[:, k],
-                "polars": lambda: (
-                    pl.scan_parquet(path).select(one).collect()["logits"].to_numpy()
-                ),
+                "polars": lambda: pl.scan_parquet(path).select(one).collect()["logits"].to_numpy(),
             }
         if read == "recording":
             wanted, names = data.ids[data.middle], data.names["acoustic"]
@@ -313,9 +314,7 @@ class Delta(Arm):
         dataset = delta.to_pyarrow_dataset()
         if read in {"group", "class"}:
             columns = data.group if read == "group" else [data.one_class]
-            shape: Callable[[np.ndarray], np.ndarray] = (
-                np.asarray if read == "group" else np.ravel
-            )
+            shape: Callable[[np.ndarray], np.ndarray] = np.asarray if read == "group" else np.ravel
             return {
                 "to_pyarrow_table": lambda: shape(
                     side_by_side(delta.to_pyarrow_table(columns=columns))
@@ -379,9 +378,7 @@ class Lance(Arm):
         dataset = lance.dataset(str(self.folder / VIEW_OF[read]))
         if read in {"group", "class"}:
             columns = data.group if read == "group" else [data.one_class]
-            shape: Callable[[np.ndarray], np.ndarray] = (
-                np.asarray if read == "group" else np.ravel
-            )
+            shape: Callable[[np.ndarray], np.ndarray] = np.asarray if read == "group" else np.ravel
             return {"to_table": lambda: shape(side_by_side(dataset.to_table(columns=columns)))}
         if read == "recording":
             names = data.names["acoustic"]
@@ -409,9 +406,7 @@ class Lance(Arm):
 
         return {
             "to_batches": in_batches,
-            "to_table": lambda: stacked(
-                dataset.to_table(columns=[read]).column(0), data.sizes.dim
-            ),
+            "to_table": lambda: stacked(dataset.to_table(columns=[read]).column(0), data.sizes.dim),
         }
 
 

@@ -144,7 +144,14 @@ def headline(results: Results, sizes: dict[str, Any], titles: dict[str, str]) ->
 def every_way(results: Results, titles: dict[str, str]) -> str:
     """All that was timed."""
     rows = [
-        [titles[read], arm, way, milliseconds(t.cpu), milliseconds(min(t.cpu_s)), milliseconds(t.wall)]
+        [
+            titles[read],
+            arm,
+            way,
+            milliseconds(t.cpu),
+            milliseconds(min(t.cpu_s)),
+            milliseconds(t.wall),
+        ]
         for read, by_arm in results.items()
         for arm, ways in by_arm.items()
         for way, t in ways.items()
@@ -236,7 +243,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, dict[str,
     line = timing.machine(*LIBRARIES)
     say("making the data")
     data = generate(sizes, folder)
-    arms = [kind(folder / kind.__name__.lower(), data) for kind in ARMS if NEEDS.get(kind) not in absent]
+    arms = [
+        kind(folder / kind.__name__.lower(), data) for kind in ARMS if NEEDS.get(kind) not in absent
+    ]
     results, on_disk = read_all(data, arms, arguments.rounds)
     say(f"{arguments.commits} small commits")
     commits = small_commits(folder / "commits", arguments.commits, sizes.dim, absent)

@@ -20,10 +20,6 @@ from typing import Any
 
 _ONE_THREAD = {
     "POLARS_MAX_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-    "TOKIO_WORKER_THREADS": "1",
-    "LANCE_CPU_THREADS": "1",
-    "LANCE_IO_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -113,9 +109,8 @@ def machine(*libraries: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} absent")
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return (
-        f"{_processor()}, {os.cpu_count()} processors{load}, {platform.system()}; "
-        + ", ".join(versions)
+    return f"{_processor()}, {os.cpu_count()} processors{load}, {platform.system()}; " + ", ".join(
+        versions
     )
 
 

@@ -5,6 +5,9 @@ A command turns a `UsageError` into exit code 2 and any other `BirdstackError` i
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class BirdstackError(Exception):
     """Root of every error that birdstack raises on purpose.
@@ -18,6 +21,10 @@ class BirdstackError(Exception):
         super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes hand errors to their parent; the remedy is a keyword.
+        return (partial(type(self), remedy=self.remedy), (self.message,))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -278,14 +277,16 @@ class _Run:
             )
 
     def _give_up_if_hopeless(self) -> None:
-        if self.tally.windows or self.tally.tried < _HOPELESS_AFTER:
+        heard = self.report.heard or self.tally.windows
+        skips = self.report.skips
+        if heard or self.tally.tried < _HOPELESS_AFTER or len({skip.code for skip in skips}) != 1:
             return
-        codes = Counter(skip.code for skip in self.report.skips)
-        code, count = codes.most_common(1)[0]
-        if count < len(self.report.skips):
-            return
-        message = f"the first {self.tally.tried} recordings all failed: {self.report.skips[0]}"
-        remedy = f"mend what makes every recording fail with {code!r}, then run again"
+        first = skips[0]
+        message = (
+            f"the first {self.tally.tried} recordings all failed with {first.code!r}; "
+            f"{first.recording_id}: {first.reason}"
+        )
+        remedy = "mend what makes every recording fail, then run again"
         raise StoreError(message, remedy=remedy)
 
     def _show(self) -> None:

@@ -138,16 +138,16 @@ class _Run(NamedTuple):
 def _runs(part: Part, starts: Mapping[str, int]) -> list[_Run]:
     """Where the rows of the wanted recordings lie and belong; usually one run."""
     runs: list[_Run] = []
-    row = 0
+    row = source = target = rows = 0  # of the next recording; of the run that grows
     for covered in part.recordings:
         start = starts.get(covered.recording_id)
         if start is not None:
-            last = runs[-1] if runs else _Run(-1, -1, 0)
-            if (last.source + last.rows, last.target + last.rows) == (row, start):
-                runs[-1] = last._replace(rows=last.rows + covered.windows)
-            else:
-                runs.append(_Run(row, start, covered.windows))
+            if (source + rows, target + rows) != (row, start):
+                runs.append(_Run(source, target, rows))
+                source, target, rows = row, start, 0
+            rows += covered.windows
         row += covered.windows
+    runs.append(_Run(source, target, rows))
     return [run for run in runs if run.rows]
 
 

@@ -41,7 +41,8 @@ class _Footer:
         ]
         self.leaves: dict[str, list[int]] = {}
         for leaf in range(self.metadata.num_columns):
-            name = self.metadata.schema.column(leaf).path.split(".", 1)[0]
+            path = self.metadata.schema.column(leaf).path  # a column's own name may have dots
+            name = path.removesuffix(".list.element").removesuffix(".list.item")
             self.leaves.setdefault(name, []).append(leaf)
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
 

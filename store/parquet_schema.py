@@ -90,7 +90,7 @@ def _arrow_values(view: str, column: Column, values: np.ndarray, n_rows: int) ->
         message = f"view {view!r}, column {column.name!r}: shape must be {shape}, got {array.shape}"
         raise SchemaError(message, remedy="return one row for each window of the recording")
     if column.dtype == "str":
-        return pa.array(array.tolist(), type=pa.string())
+        return _arrow_text(view, column, array)
     if not np.can_cast(array.dtype, column.dtype, casting="same_kind"):
         message = (
             f"view {view!r}, column {column.name!r}: {array.dtype} does not fit {column.dtype}"
@@ -110,7 +110,9 @@ def numpy_values(column: pa.ChunkedArray) -> np.ndarray:
     """`[window]` or, for vectors, `[window, dim]`; without a copy where there is one chunk."""
     if pa.types.is_fixed_size_list(column.type):
         values = pa.chunked_array([c.flatten() for c in column.chunks], column.type.value_type)
-        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(
+            len(column), column.type.list_size
+        )
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
@@ -126,6 +128,18 @@ def table_digest(table: pa.Table, receipt: Mapping[str, Any]) -> str:
         else:
             digest.update(np.ascontiguousarray(numpy_values(column)).data)
     return digest.hexdigest()
+
+
+def _arrow_text(view: str, column: Column, values: np.ndarray) -> pa.Array:
+    try:
+        text = pa.array(values.tolist(), type=pa.string())
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        message = f"view {view!r}, column {column.name!r}: not all values are text: {error}"
+        raise SchemaError(message, remedy="make the extractor return str values") from error
+    if text.null_count and not column.nullable:
+        message = f"view {view!r}, column {column.name!r}: {text.null_count} values are null"
+        raise SchemaError(message, remedy="declare the column nullable, or fill the values")
+    return text
 
 
 def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 
 from birdstack.store.errors import CorruptError, SchemaError
@@ -43,9 +44,7 @@ def read_recipe(files: Files, view: str, recipe: str) -> ViewSpec:
     path = recipe_path(view, recipe)
     place = f"{files.url}/{path}"
     try:
-        body = unseal(files.read(path))
-        columns = tuple(Column(**column) for column in body["columns"])
-        spec = ViewSpec(body["view"], columns, body["recipe"])
+        spec = _parsed(files.read(path))
     except FileNotFoundError:
         message = f"recipe {place} is missing"
     except (ValueError, KeyError, TypeError) as error:
@@ -56,6 +55,14 @@ def read_recipe(files: Files, view: str, recipe: str) -> ViewSpec:
         message = f"recipe {place} is that of view {spec.name!r}, {spec.recipe_hash}"
     remedy = "run `birdstack features` with the settings that made the view: it is written again"
     raise CorruptError(message, remedy=remedy)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(data: bytes) -> ViewSpec:
+    """The specification that a file's bytes are; every read of a view asks for it again."""
+    body = unseal(data)
+    columns = tuple(Column(**column) for column in body["columns"])
+    return ViewSpec(body["view"], columns, body["recipe"])
 
 
 def _raise_other_columns(spec: ViewSpec, known: ViewSpec) -> None:

@@ -46,7 +46,12 @@ def scan_view(
         batch_size: int | None,  # noqa: ARG001 - batches are the parts as they lie
     ) -> Iterator[pl.DataFrame]:
         columns = with_columns if with_columns is not None else list(schema)
-        on_keys = predicate is not None and set(predicate.meta.root_names()) <= set(KEY_COLUMNS)
+        # polars takes the first `n_rows` rows and filters those, so a limit forbids pruning.
+        on_keys = (
+            predicate is not None
+            and n_rows is None
+            and set(predicate.meta.root_names()) <= set(KEY_COLUMNS)
+        )
         left = n_rows
         for cluster in overlapping(parts):
             frames = []
@@ -58,11 +63,11 @@ def scan_view(
                 continue
             frame = frames[0] if len(cluster) == 1 else _merged(frames)
             frame = frame.select(columns)
-            if predicate is not None and not on_keys:
-                frame = frame.filter(predicate)
             if left is not None:
                 frame = frame.head(left)
                 left -= frame.height
+            if predicate is not None and not on_keys:
+                frame = frame.filter(predicate)
             yield frame
             if left == 0:
                 return

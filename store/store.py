@@ -52,17 +52,17 @@ class Store:
         self.log = CommitLog(files)
 
     @classmethod
-    def create(cls, url: str | Path, grid: WindowGrid | None = None) -> Store:
+    def create(cls, url: str | Path | Files, grid: WindowGrid | None = None) -> Store:
         """Open the store at `url`, or make one there.
 
         Args:
-            url: local folder or `s3://bucket/prefix`.
+            url: local folder, `s3://bucket/prefix`, or a layer of one's own.
             grid: window grid of a new store; must agree with that of an existing one.
 
         Raises:
             UsageError: the folder holds something else, or the grids differ.
         """
-        files = open_files(str(url))
+        files = _layer(url)
         try:
             store = cls(files, _read_marker(files))
         except FileNotFoundError:
@@ -77,23 +77,23 @@ class Store:
                 files.put_new(MARKER, seal(body))
             store = cls(files, _read_marker(files))
         if grid is not None and grid != store.grid:
-            message = f"{url} was made with the window grid {store.grid}, not {grid}"
+            message = f"{store.url} was made with the window grid {store.grid}, not {grid}"
             raise UsageError(message, remedy="use those settings, or another --store")
         return store
 
     @classmethod
-    def open(cls, url: str | Path) -> Store:
+    def open(cls, url: str | Path | Files) -> Store:
         """Open an existing store.
 
         Raises:
             NoStoreError: there is no store at `url`.
             FormatVersionError: a newer birdstack made it.
         """
-        files = open_files(str(url))
+        files = _layer(url)
         try:
             return cls(files, _read_marker(files))
         except FileNotFoundError:
-            message = f"there is no birdstack store at {url} (no {MARKER} in it)"
+            message = f"there is no birdstack store at {files.url} (no {MARKER} in it)"
             remedy = "give --store the folder that `birdstack ingest DATASET --store PATH` made"
             raise NoStoreError(message, remedy=remedy) from None
 
@@ -117,7 +117,7 @@ class Store:
         if at is None:
             return Snapshot(self.files, self.grid, head)
         version = int(at) if isinstance(at, int) or at.isdigit() else self._pinned(at)
-        if version < head.oldest and version not in self.pins().values():
+        if 0 <= version < head.oldest and version not in self.pins().values():
             message = f"{self.url}: snapshot {version} was vacuumed; the oldest is {head.oldest}"
             raise UsageError(message, remedy="pin snapshots you want to keep: `store pin NAME`")
         return Snapshot(self.files, self.grid, self.log.at(version))
@@ -201,6 +201,10 @@ class Store:
             message = f"{self.url}: no pin {name!r}; pins: {known}"
             raise UsageError(message, remedy="give a pin's name, or a number of `store history`")
         return pins[name]
+
+
+def _layer(url: str | Path | Files) -> Files:
+    return open_files(str(url)) if isinstance(url, str | Path) else url
 
 
 def _read_marker(files: Files) -> WindowGrid:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from birdstack.store.errors import SchemaError
 from birdstack.store.keys import KEY_COLUMNS
+from birdstack.store.tables import TABLES
 
 Dtype = Literal["float32", "float64", "int8", "int16", "int32", "int64", "bool", "str"]
 
@@ -70,6 +71,9 @@ class ViewSpec:
         if not _VIEW_NAME.fullmatch(self.name):
             message = f"view name {self.name!r} must match {_VIEW_NAME.pattern}"
             raise SchemaError(message, remedy="use lower-case letters, digits, _ . - and one /")
+        if self.name in {*TABLES, "skips"}:
+            message = f"view name {self.name!r} is that of a table"
+            raise SchemaError(message, remedy="choose another name")
         names = [column.name for column in self.columns]
         doubled = sorted({name for name in names if names.count(name) > 1})
         taken = sorted(set(names) & set(KEY_COLUMNS))

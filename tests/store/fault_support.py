@@ -165,7 +165,7 @@ def fill(
 ) -> RunReport:
     """Materialise in this thread unless `settings` say otherwise."""
     retry = settings.pop("retry_skipped", False)
-    config = RunConfig(**{"executor": "serial", "unit_recordings": 4, **settings})
+    config = RunConfig(**{"executor": "serial", "unit_recordings": 4, "unit_audio_s": 1e6, **settings})
     return materialise(
         store, recordings, source or ToySource(), extractors, config, retry_skipped=retry
     )

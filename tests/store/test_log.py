@@ -135,17 +135,20 @@ def test_an_entry_under_another_number(store: Store, tmp_path: Path) -> None:
         _state(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, 4])
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "missing"])
+@pytest.mark.parametrize(
+    ("damage", "version"),
+    [
+        *((damage, version) for damage in ("truncated", "empty", "flipped") for version in (0, 2, 4)),
+        *(("missing", version) for version in (0, 2)),  # without its last a log is a shorter log
+    ],
+)
 def test_repair_of_an_entry_restores_everything(
-    store: Store, tmp_path: Path, version: int, damage: str
+    store: Store, tmp_path: Path, damage: str, version: int
 ) -> None:
     """verify -> repair -> run: parts that only the damaged entry named are taken over again."""
     path = tmp_path / entry_path(version)
     data = path.read_bytes()
     if damage == "missing":
-        if version == 4:
-            pytest.skip("without its last entry a log is a whole, shorter log")
         path.unlink()
     else:
         damaged = {"truncated": data[:-9], "empty": b"", "flipped": data[:-9] + b"\x00" + data[-8:]}
