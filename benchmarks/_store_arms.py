@@ -6,6 +6,7 @@ name of the way -> a function that returns float32. Handles stay open between re
 
 from __future__ import annotations
 
+import functools
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from _store_data import Data
 
 from birdstack.store.compact import compact
+from birdstack.store.extractor import SingleView
 from birdstack.store.materialise import materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.run_config import RunConfig
@@ -134,7 +136,7 @@ class Memmap(Arm):
         if read == "recording":
             first, n = int(data.firsts[data.middle]), int(data.counts[data.middle])
             return {"rows[a:b]": lambda: np.array(rows[first : first + n])}
-        return {"copy": lambda: np.array(rows)}
+        return {"copy": functools.partial(np.array, rows)}
 
 
 class Ours(Arm):
@@ -190,7 +192,7 @@ class Ours(Arm):
             name = data.one_class
             return {
                 "matrix": lambda: store.matrix({"logits": [name]}).values[:, 0],
-                "view": lambda: store.view("logits").select(name).collect()[name].to_numpy(),
+                "view": lambda: store.view("logits").select(name).collect()[name].to_numpy(),  # noqa: PLW0108 - would read at once
             }
         if read == "recording":
             wanted = data.ids[data.middle]
@@ -207,7 +209,7 @@ class Ours(Arm):
         }
 
 
-class _FromArrays:
+class _FromArrays(SingleView):
     """A source and an extractor in one: recordings that were computed long ago."""
 
     def __init__(self, data: Data, name: str) -> None:
@@ -224,7 +226,7 @@ class _FromArrays:
     def open(self, recording: Recording) -> _Opened:
         return _Opened(self._place[recording.recording_id])
 
-    def extract(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def measure(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
         rows = self._values[sound.first : sound.first + sound.n_windows]
         names = self.spec.column_names
         if names == ["embedding"]:
@@ -269,7 +271,7 @@ class Naive(Arm):
                 "pyarrow": lambda: stacked(
                     pq.read_table(path, columns=["logits"]).column(0), width
                 )[:, k],
-                "polars": lambda: pl.scan_parquet(path).select(one).collect()["logits"].to_numpy(),
+                "polars": lambda: pl.scan_parquet(path).select(one).collect()["logits"].to_numpy(),  # noqa: PLW0108 - as above
             }
         if read == "recording":
             wanted, names = data.ids[data.middle], data.names["acoustic"]

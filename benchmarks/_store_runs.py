@@ -16,6 +16,7 @@ from _store_data import content_hash
 from timing import Timing
 
 from birdstack.store.catalog import load_recordings
+from birdstack.store.extractor import SingleView
 from birdstack.store.materialise import materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.run_config import RunConfig
@@ -34,7 +35,7 @@ class _Opened:
         self.n_windows = n_windows
 
 
-class _Turns:
+class _Turns(SingleView):
     """A source whose every call times the commit before it, then lets the rivals commit.
 
     The engine is told to make a unit and a commit of each recording, so that what passes
@@ -57,7 +58,7 @@ class _Turns:
         self._began = Timing.now()
         return _Opened(WINDOWS)
 
-    def extract(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def measure(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"embedding": self._values}
 
     def finish(self) -> None:
@@ -120,7 +121,7 @@ def _lance_commits(path: Path, values: np.ndarray) -> Callable[[int], None]:
     return commit
 
 
-class _Spec:
+class _Spec(SingleView):
     """A source and extractor for the acoustic view's specification, without any sound."""
 
     def __init__(self, spec: ViewSpec) -> None:
@@ -129,7 +130,7 @@ class _Spec:
     def open(self, recording: Recording) -> _Opened:  # noqa: ARG002
         return _Opened(1)
 
-    def extract(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def measure(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {c.name: np.full(sound.n_windows, 0.5, dtype=c.dtype) for c in self.spec.columns}
 
 
@@ -201,7 +202,7 @@ def _run_again(store: Path, wanted: Sequence[Recording], extractor: _Spec) -> No
 
 def _command(*arguments: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", "from birdstack.stacking.cli import main; main()", *arguments],
+        [sys.executable, "-P", "-c", "from birdstack.stacking.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
         check=False,

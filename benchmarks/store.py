@@ -246,12 +246,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, dict[str,
     arms = [
         kind(folder / kind.__name__.lower(), data) for kind in ARMS if NEEDS.get(kind) not in absent
     ]
-    results, on_disk = read_all(data, arms, arguments.rounds)
     say(f"{arguments.commits} small commits")
     commits = small_commits(folder / "commits", arguments.commits, sizes.dim, absent)
     shutil.rmtree(folder / "commits")
     say(f"nothing to do for {arguments.planned} recordings")
     nothing = nothing_to_do(folder / "nothing", arguments.planned, arguments.rounds)
+    shutil.rmtree(folder / "nothing")
+    results, on_disk = read_all(data, arms, arguments.rounds)
     titles = {read: text.format(**vars(sizes)) for read, text in TITLES.items()}
     parts = [
         f"{line}. {arguments.rounds} rounds, one thread, one processor.",

@@ -7,10 +7,19 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Group = Literal[
-    "mfcc", "spectral", "wave", "contrast", "logmel", "pcen", "onset", "activity", "index"
+    "mfcc",
+    "spectral",
+    "wave",
+    "contrast",
+    "logmel",
+    "pcen",
+    "onset",
+    "modulation",
+    "activity",
+    "indices",
 ]
 GROUPS: tuple[Group, ...] = get_args(Group)
-"""Every group, in the order of its columns; a column's name begins with its group."""
+"""Every group, in the order of the family's views, `acoustic/<group>`."""
 
 
 class AcousticConfig(BaseModel):
@@ -33,7 +42,10 @@ class AcousticConfig(BaseModel):
             its own two bands.
         index_fmax_hz: acoustic indices hear nothing above: a codec's low-pass leaves bins
             there that hold rounding noise, and ACI gives each bin the same say.
-        groups: kinds of columns; the order of columns is fixed whatever the order given.
+        song_fmin_hz: lower edge of the song band, in which activity and modulation are
+            measured: most birds sing between 1 and 8 kHz, most traffic and wind lie below.
+        song_fmax_hz: upper edge of the song band.
+        groups: kinds of columns, each a view of its own; the order given does not matter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +61,8 @@ class AcousticConfig(BaseModel):
     contrast_octaves: int = Field(default=6, ge=1, le=10)
     index_fmin_hz: float = Field(default=300.0, ge=0)
     index_fmax_hz: float = Field(default=15000.0, ge=2000)
+    song_fmin_hz: float = Field(default=1000.0, ge=0)
+    song_fmax_hz: float = Field(default=8000.0, gt=0)
     groups: tuple[Group, ...] = GROUPS
 
     @model_validator(mode="after")
@@ -60,13 +74,21 @@ class AcousticConfig(BaseModel):
             problem = f"n_bands must divide n_mels, got {self.n_bands} and {self.n_mels}"
         elif self.n_mfcc > self.n_mels:
             problem = f"n_mfcc must be <= n_mels, got {self.n_mfcc} and {self.n_mels}"
-        elif self.mel_fmin_hz >= self.mel_fmax_hz or self.index_fmin_hz >= self.index_fmax_hz:
+        elif any(low_hz >= high_hz for low_hz, high_hz in self._bands_hz):
             problem = "a lower frequency limit must lie below its upper limit"
         elif not self.groups or len(set(self.groups)) < len(self.groups):
             problem = f"groups must name at least one group, each once, got {self.groups}"
         if problem:
             raise ValueError(problem)
         return self
+
+    @property
+    def _bands_hz(self) -> tuple[tuple[float, float], ...]:
+        return (
+            (self.mel_fmin_hz, self.mel_fmax_hz),
+            (self.index_fmin_hz, self.index_fmax_hz),
+            (self.song_fmin_hz, self.song_fmax_hz),
+        )
 
     @property
     def contrast_fmax_hz(self) -> float:
@@ -76,4 +98,4 @@ class AcousticConfig(BaseModel):
     @property
     def highest_hz(self) -> float:
         """Highest frequency that any setting asks for."""
-        return max(self.mel_fmax_hz, self.index_fmax_hz, self.contrast_fmax_hz)
+        return max(self.contrast_fmax_hz, *(high_hz for _, high_hz in self._bands_hz))

@@ -5,59 +5,70 @@ from __future__ import annotations
 import numpy as np
 
 from birdstack.features.acoustic_config import AcousticConfig
-from birdstack.features.spectrum import Spectra
-from birdstack.features.summaries import Series, row_columns, summarise_rows
-from birdstack.store.views import Column
+from birdstack.features.feature import feature
+from birdstack.features.spectrum import HeardWindow
+from birdstack.features.summaries import grouped
 
-DELTA_WIDTH = 9  # frames in a delta's local fit, librosa's default
-
-
-def mfcc_columns(config: AcousticConfig) -> list[Column]:
-    """Columns of `measure_mfcc`."""
-    mfcc = Series(
-        "mfcc",
-        "coefficient of the orthonormal DCT-II of the log-mel spectrum in dB; only "
-        "coefficient 00 follows the level. librosa.feature.mfcc",
-    )
-    delta = Series(
-        "mfcc_delta",
-        f"slope of the coefficient per frame, fitted over {DELTA_WIDTH} frames. "
-        "librosa.feature.delta (Savitzky-Golay, order 1)",
-    )
-    curve = Series(
-        "mfcc_delta2",
-        f"second derivative of the coefficient, fitted over {DELTA_WIDTH} frames. "
-        "librosa.feature.delta (Savitzky-Golay, order 2)",
-    )
-    return [
-        *row_columns(mfcc, config.n_mfcc),
-        # The mean of a slope is the difference of the window's ends over its length: no more.
-        *row_columns(delta, config.n_mfcc, ("std",)),
-        *row_columns(curve, config.n_mfcc, ("std",)),
-    ]
+DELTA_WIDTH = 9
+"""Frames in a delta's local fit, librosa's default."""
 
 
-def measure_mfcc(spectra: Spectra, config: AcousticConfig) -> dict[str, float]:
-    """Statistics of the cepstral coefficients and of their first two derivatives."""
-    mfcc = mfccs(spectra, config.n_mfcc)
-    return (
-        summarise_rows("mfcc", mfcc)
-        | summarise_rows("mfcc_delta", deltas(mfcc, order=1), ("std",))
-        | summarise_rows("mfcc_delta2", deltas(mfcc, order=2), ("std",))
-    )
+def _n_mfcc(config: AcousticConfig) -> int:
+    return config.n_mfcc
 
 
-def mfccs(spectra: Spectra, n_mfcc: int) -> np.ndarray:
+def _n_bands(config: AcousticConfig) -> int:
+    return config.n_bands
+
+
+@feature(
+    group="mfcc",
+    formula="coefficient of the orthonormal DCT-II of the log-mel spectrum in dB; only "
+    "coefficient 00 follows the level",
+    source="Davis & Mermelstein 1980; librosa.feature.mfcc",
+    needs=("mel_db", "n_mfcc"),
+    rows=_n_mfcc,
+    statistics=("mean", "std"),
+)
+def mfcc(window: HeardWindow) -> np.ndarray:
     """Cepstral coefficients `[coefficient, frame]`."""
-    import scipy.fft  # noqa: PLC0415 - importing the view's columns stays light
+    import scipy.fft  # noqa: PLC0415 - importing the declarations stays light
 
-    coefficients: np.ndarray = scipy.fft.dct(spectra.mel_db, axis=0, type=2, norm="ortho")
-    return coefficients[:n_mfcc]
+    coefficients: np.ndarray = scipy.fft.dct(window.mel_db, axis=0, type=2, norm="ortho")
+    return coefficients[: window.config.n_mfcc]
+
+
+# The mean of a slope is the difference of the window's ends over its length: only its
+# spread is kept.
+@feature(
+    group="mfcc",
+    formula=f"slope of the coefficient per frame, fitted over {DELTA_WIDTH} frames",
+    source="Furui 1986; librosa.feature.delta (Savitzky-Golay, order 1)",
+    needs=("mel_db", "n_mfcc"),
+    rows=_n_mfcc,
+    statistics=("std",),
+)
+def mfcc_delta(window: HeardWindow) -> np.ndarray:
+    """First derivative of the cepstral coefficients, `[coefficient, frame]`."""
+    return deltas(window.shared(mfcc), order=1)
+
+
+@feature(
+    group="mfcc",
+    formula=f"second derivative of the coefficient, fitted over {DELTA_WIDTH} frames",
+    source="librosa.feature.delta (Savitzky-Golay, order 2)",
+    needs=("mel_db", "n_mfcc"),
+    rows=_n_mfcc,
+    statistics=("std",),
+)
+def mfcc_delta2(window: HeardWindow) -> np.ndarray:
+    """Second derivative of the cepstral coefficients, `[coefficient, frame]`."""
+    return deltas(window.shared(mfcc), order=2)
 
 
 def deltas(rows: np.ndarray, *, order: int) -> np.ndarray:
     """Derivative of `rows [row, frame]` by local polynomial fits of degree `order`."""
-    import scipy.signal  # noqa: PLC0415 - see mfccs
+    import scipy.signal  # noqa: PLC0415 - see mfcc
 
     derivative: np.ndarray = scipy.signal.savgol_filter(
         rows, DELTA_WIDTH, polyorder=order, deriv=order, axis=-1, mode="interp"
@@ -65,35 +76,33 @@ def deltas(rows: np.ndarray, *, order: int) -> np.ndarray:
     return derivative
 
 
-def logmel_columns(config: AcousticConfig) -> list[Column]:
-    """Columns of `measure_logmel`."""
-    width = config.n_mels // config.n_bands
-    among = f"averaged over {width} neighbouring of {config.n_mels} mel bands"
-    raw = Series(
-        "logmel",
-        f"mel power in dB, {among}. librosa.power_to_db of librosa.feature.melspectrogram",
-        "dB",
-    )
-    shape = Series(
-        "logmel_shape",
-        f"mel power in dB below the window's maximum, floored at -80, less its mean over the "
-        f"window, {among}: independent of gain",
-        "dB",
-        -80.0,
-        80.0,
-    )
-    return [*row_columns(raw, config.n_bands), *row_columns(shape, config.n_bands, ("mean",))]
+@feature(
+    group="logmel",
+    formula="mel power in dB, averaged over {c.n_mels} / {c.n_bands} neighbouring mel bands",
+    source="librosa.power_to_db of librosa.feature.melspectrogram",
+    needs=("mel_db", "n_bands"),
+    unit="dB",
+    rows=_n_bands,
+    statistics=("mean", "std"),
+)
+def logmel(window: HeardWindow) -> np.ndarray:
+    """Log-mel bands at the level they have, `[band, frame]`."""
+    return grouped(window.mel_db, window.config.n_bands)
 
 
-def measure_logmel(spectra: Spectra, config: AcousticConfig) -> dict[str, float]:
-    """Statistics of log-mel bands, as they are and normalised to the window's level."""
-    shape_db = spectra.mel_relative_db - spectra.mel_relative_db.mean()
-    return summarise_rows("logmel", grouped(spectra.mel_db, config.n_bands)) | summarise_rows(
-        "logmel_shape", grouped(shape_db, config.n_bands), ("mean",)
-    )
-
-
-def grouped(rows: np.ndarray, n_bands: int) -> np.ndarray:
-    """Means of equal groups of neighbouring rows: `[mel, frame]` to `[band, frame]`."""
-    means: np.ndarray = rows.reshape(n_bands, len(rows) // n_bands, -1).mean(axis=1)
-    return means
+@feature(
+    group="logmel",
+    formula="mel power in dB below the window's maximum, floored at -80, less its mean over the "
+    "window, averaged over {c.n_mels} / {c.n_bands} neighbouring mel bands: independent of gain",
+    source="librosa.power_to_db(ref=max) of librosa.feature.melspectrogram",
+    needs=("mel_relative_db", "n_bands"),
+    unit="dB",
+    low=-80.0,
+    high=80.0,
+    rows=_n_bands,
+    statistics=("mean",),
+)
+def logmel_shape(window: HeardWindow) -> np.ndarray:
+    """Log-mel bands normalised to the window's level, `[band, frame]`."""
+    shape_db = window.mel_relative_db - window.mel_relative_db.mean()
+    return grouped(shape_db, window.config.n_bands)

@@ -26,8 +26,8 @@ import math
 import numpy as np
 
 from birdstack.features.acoustic_config import AcousticConfig
-from birdstack.features.spectrum import Spectra, in_band
-from birdstack.store.views import Column
+from birdstack.features.feature import feature
+from birdstack.features.spectrum import TINY, HeardWindow
 
 ADI_STEP_HZ = 1000
 AEI_STEP_HZ = 500
@@ -36,111 +36,161 @@ ANTHROPHONY_HZ = (1000.0, 2000.0)
 BIOPHONY_HZ = (2000.0, 11000.0)
 _SCORE_DB = -50.0
 _RATIO_LIMIT_DB = 100.0
-_TINY = np.finfo(np.float64).tiny
+_BAND = "{c.index_fmin_hz:g}-{c.index_fmax_hz:g} Hz"
 
 
-def index_columns(config: AcousticConfig, sample_rate_hz: int) -> list[Column]:
-    """Columns of `measure_indices`."""
-    band = f"{config.index_fmin_hz:g}-{config.index_fmax_hz:g} Hz"
-    n_bins = int((config.index_fmax_hz - config.index_fmin_hz) * config.n_fft / sample_rate_hz) + 1
+def _n_bins(config: AcousticConfig, sample_rate_hz: int) -> int:
+    return int((config.index_fmax_hz - config.index_fmin_hz) * config.n_fft / sample_rate_hz) + 1
+
+
+def _aci_high(config: AcousticConfig, sample_rate_hz: int) -> float:
+    return 2.0 * _n_bins(config, sample_rate_hz)
+
+
+def _adi_high(config: AcousticConfig, _sample_rate_hz: int) -> float:
     # float32 may round ln n up: the bound leaves room for it.
-    adi_high = math.ceil(math.log(_n_steps(config, ADI_STEP_HZ)) * 1e6) / 1e6
-    anthrophony = f"{ANTHROPHONY_HZ[0]:g}-{ANTHROPHONY_HZ[1]:g} Hz"
-    biophony = f"{BIOPHONY_HZ[0]:g}-{BIOPHONY_HZ[1]:g} Hz"
-
-    def column(
-        name: str, low: float, high: float | None, description: str, unit: str = ""
-    ) -> Column:
-        return Column(f"index_{name}", unit=unit, low=low, high=high, description=description)
-
-    return [
-        column(
-            "aci",
-            0.0,
-            2.0 * n_bins,
-            f"acoustic complexity: sum over bins of sum|dA/dframe| / sum A, {band}. "
-            "Pieretti et al. 2011; maad acoustic_complexity_index",
-        ),
-        column(
-            "adi",
-            0.0,
-            adi_high,
-            f"acoustic diversity: Shannon entropy of the shares of cells above {_SCORE_DB:g} dB of "
-            f"the maximum in bands of {ADI_STEP_HZ} Hz, {band}. Villanueva-Rivera et al. 2011; "
-            "maad acoustic_diversity_index",
-            "nat",
-        ),
-        column(
-            "aei",
-            0.0,
-            1.0,
-            f"acoustic evenness: Gini coefficient of such shares in bands of {AEI_STEP_HZ} Hz, {band}. "
-            "Villanueva-Rivera et al. 2011; maad acoustic_eveness_index",
-        ),
-        column(
-            "ndsi",
-            -1.0,
-            1.0,
-            f"(B - A) / (B + A), power B in {biophony} (biophony) and A in {anthrophony} "
-            "(anthrophony). Kasten et al. 2012; maad soundscape_index",
-        ),
-        column(
-            "bio_anthro_ratio_db",
-            -_RATIO_LIMIT_DB,
-            _RATIO_LIMIT_DB,
-            "10 log10(B / A) of index_ndsi, within 100 dB. maad soundscape_index (ratioBA)",
-            "dB",
-        ),
-        column(
-            "bi",
-            0.0,
-            None,
-            "bioacoustic index: sum over bins of the mean amplitude spectrum in dB above its minimum, "
-            f"divided by the bin width, within {BI_BAND_HZ[0]:g}-{BI_BAND_HZ[1]:g} Hz. Boelman et al. 2007; "
-            "maad bioacoustics_index (soundecology)",
-            "dB/Hz",
-        ),
-        column(
-            "hf",
-            0.0,
-            1.0,
-            f"entropy of the mean power spectrum over ln(bins), {band}. Sueur et al. 2008; "
-            "maad frequency_entropy",
-        ),
-        column(
-            "ht",
-            0.0,
-            1.0,
-            f"entropy of the frames' power over ln(frames), {band}. Sueur et al. 2008; "
-            "maad.util.entropy of the squared envelope",
-        ),
-        column("h", 0.0, 1.0, "acoustic entropy: index_hf times index_ht. Sueur et al. 2008"),
-    ]
+    return math.ceil(math.log(_n_steps(config, ADI_STEP_HZ)) * 1e6) / 1e6
 
 
-def measure_indices(spectra: Spectra, config: AcousticConfig) -> dict[str, float]:
-    """Every acoustic index of one window."""
-    band = in_band(spectra, config)
-    frequencies_hz = spectra.frequencies_hz[band]
-    magnitude = spectra.magnitude[band]
-    power = spectra.power[band]
-    biophony = band_power(spectra, BIOPHONY_HZ)
-    anthrophony = band_power(spectra, ANTHROPHONY_HZ)
-    adi_shares = shares_above(magnitude, frequencies_hz, config, ADI_STEP_HZ)
-    aei_shares = shares_above(magnitude, frequencies_hz, config, AEI_STEP_HZ)
-    hf = evenness(power.mean(axis=1))
-    ht = evenness(power.sum(axis=0))
-    return {
-        "index_aci": acoustic_complexity(magnitude),
-        "index_adi": evenness(adi_shares) * math.log(len(adi_shares)),
-        "index_aei": gini(aei_shares),
-        "index_ndsi": normalised_difference(biophony, anthrophony),
-        "index_bio_anthro_ratio_db": ratio_db(biophony, anthrophony),
-        "index_bi": bioacoustic_index(magnitude, frequencies_hz),
-        "index_hf": hf,
-        "index_ht": ht,
-        "index_h": hf * ht,
-    }
+@feature(
+    group="indices",
+    formula=f"acoustic complexity: sum over bins of sum|dA/dframe| / sum A, {_BAND}",
+    source="Pieretti et al. 2011; maad acoustic_complexity_index",
+    needs=("magnitude", "index_band"),
+    low=0.0,
+    high=_aci_high,
+)
+def index_aci(window: HeardWindow) -> float:
+    """ACI: how much each bin changes from frame to frame."""
+    return acoustic_complexity(window.shared(_magnitude))
+
+
+@feature(
+    group="indices",
+    formula=f"acoustic diversity: Shannon entropy of the shares of cells above {_SCORE_DB:g} dB "
+    f"of the maximum in bands of {ADI_STEP_HZ} Hz, {_BAND}",
+    source="Villanueva-Rivera et al. 2011; maad acoustic_diversity_index",
+    needs=("magnitude", "index_band"),
+    unit="nat",
+    low=0.0,
+    high=_adi_high,
+)
+def index_adi(window: HeardWindow) -> float:
+    """ADI: how evenly bands are in use."""
+    shares = _shares(window, ADI_STEP_HZ)
+    return evenness(shares) * math.log(len(shares))
+
+
+@feature(
+    group="indices",
+    formula=f"acoustic evenness: Gini coefficient of such shares in bands of {AEI_STEP_HZ} Hz, "
+    f"{_BAND}",
+    source="Villanueva-Rivera et al. 2011; maad acoustic_eveness_index",
+    needs=("magnitude", "index_band"),
+    low=0.0,
+    high=1.0,
+)
+def index_aei(window: HeardWindow) -> float:
+    """AEI: how unevenly bands are in use."""
+    return gini(_shares(window, AEI_STEP_HZ))
+
+
+@feature(
+    group="indices",
+    formula=f"(B - A) / (B + A), power B in {BIOPHONY_HZ[0]:g}-{BIOPHONY_HZ[1]:g} Hz (biophony) "
+    f"and A in {ANTHROPHONY_HZ[0]:g}-{ANTHROPHONY_HZ[1]:g} Hz (anthrophony)",
+    source="Kasten et al. 2012; maad soundscape_index",
+    needs=("power",),
+    low=-1.0,
+    high=1.0,
+)
+def index_ndsi(window: HeardWindow) -> float:
+    """NDSI: biophony against anthrophony."""
+    return normalised_difference(*window.shared(_biophony_and_anthrophony))
+
+
+@feature(
+    group="indices",
+    formula="10 log10(B / A) of index_ndsi, within 100 dB",
+    source="maad soundscape_index (ratioBA)",
+    needs=("power",),
+    unit="dB",
+    low=-_RATIO_LIMIT_DB,
+    high=_RATIO_LIMIT_DB,
+)
+def index_bio_anthro_ratio_db(window: HeardWindow) -> float:
+    """Biophony over anthrophony in dB."""
+    return ratio_db(*window.shared(_biophony_and_anthrophony))
+
+
+@feature(
+    group="indices",
+    formula="bioacoustic index: sum over bins of the mean amplitude spectrum in dB above its "
+    f"minimum, divided by the bin width, within {BI_BAND_HZ[0]:g}-{BI_BAND_HZ[1]:g} Hz",
+    source="Boelman et al. 2007; maad bioacoustics_index (soundecology)",
+    needs=("magnitude", "index_band"),
+    unit="dB/Hz",
+    low=0.0,
+)
+def index_bi(window: HeardWindow) -> float:
+    """BI: area of the mean spectrum above its minimum."""
+    return bioacoustic_index(window.shared(_magnitude), window.shared(_frequencies_hz))
+
+
+@feature(
+    group="indices",
+    formula=f"entropy of the mean power spectrum over ln(bins), {_BAND}",
+    source="Sueur et al. 2008; maad frequency_entropy",
+    needs=("power", "index_band"),
+    low=0.0,
+    high=1.0,
+)
+def index_hf(window: HeardWindow) -> float:
+    """Hf: spectral entropy."""
+    return evenness(window.power[window.index_band].mean(axis=1))
+
+
+@feature(
+    group="indices",
+    formula=f"entropy of the frames' power over ln(frames), {_BAND}",
+    source="Sueur et al. 2008; maad.util.entropy of the squared envelope",
+    needs=("power", "index_band"),
+    low=0.0,
+    high=1.0,
+)
+def index_ht(window: HeardWindow) -> float:
+    """Ht: temporal entropy."""
+    return evenness(window.power[window.index_band].sum(axis=0))
+
+
+@feature(
+    group="indices",
+    formula="acoustic entropy: index_hf times index_ht",
+    source="Sueur et al. 2008",
+    needs=("power", "index_band"),
+    low=0.0,
+    high=1.0,
+)
+def index_h(window: HeardWindow) -> float:
+    """H: acoustic entropy."""
+    return window.shared(index_hf) * window.shared(index_ht)
+
+
+def _magnitude(window: HeardWindow) -> np.ndarray:
+    return window.magnitude[window.index_band]
+
+
+def _frequencies_hz(window: HeardWindow) -> np.ndarray:
+    return window.frequencies_hz[window.index_band]
+
+
+def _shares(window: HeardWindow, step_hz: int) -> np.ndarray:
+    magnitude, frequencies_hz = window.shared(_magnitude), window.shared(_frequencies_hz)
+    return shares_above(magnitude, frequencies_hz, window.config, step_hz)
+
+
+def _biophony_and_anthrophony(window: HeardWindow) -> tuple[float, float]:
+    return band_power(window, BIOPHONY_HZ), band_power(window, ANTHROPHONY_HZ)
 
 
 def acoustic_complexity(magnitude: np.ndarray) -> float:
@@ -161,7 +211,7 @@ def shares_above(
     loudest = magnitude.max()
     if loudest == 0:
         return np.zeros(_n_steps(config, step_hz))
-    above = 20 * np.log10(np.maximum(magnitude / loudest, _TINY)) >= _SCORE_DB
+    above = 20 * np.log10(np.maximum(magnitude / loudest, TINY)) >= _SCORE_DB
     shares = []
     for step in range(_n_steps(config, step_hz)):
         first = _nearest(frequencies_hz, step * step_hz)
@@ -173,7 +223,7 @@ def shares_above(
 def evenness(weights: np.ndarray) -> float:
     """Shannon entropy of `weights`, over its maximum `ln n`; 1 if all are zero."""
     total = weights.sum()
-    if total <= _TINY:
+    if total <= TINY:
         return 1.0
     shares = weights / total
     logs = np.log(np.where(shares > 0, shares, 1.0))
@@ -192,24 +242,24 @@ def gini(shares: np.ndarray) -> float:
     return float(max(coefficient, 0.0))  # rounding of equal shares
 
 
-def band_power(spectra: Spectra, band_hz: tuple[float, float]) -> float:
+def band_power(window: HeardWindow, band_hz: tuple[float, float]) -> float:
     """Sum of power over frames and the bins in `[low, high)`."""
     low_hz, high_hz = band_hz
-    bins = (spectra.frequencies_hz >= low_hz) & (spectra.frequencies_hz < high_hz)
-    return float(spectra.power[bins].sum())
+    bins = (window.frequencies_hz >= low_hz) & (window.frequencies_hz < high_hz)
+    return float(window.power[bins].sum())
 
 
 def normalised_difference(biophony: float, anthrophony: float) -> float:
     """NDSI; 0 where both bands are silent."""
     total = biophony + anthrophony
-    return (biophony - anthrophony) / total if total > _TINY else 0.0
+    return (biophony - anthrophony) / total if total > TINY else 0.0
 
 
 def ratio_db(biophony: float, anthrophony: float) -> float:
     """Biophony over anthrophony in dB, within 100 dB; 0 where both are silent."""
-    if biophony + anthrophony <= _TINY:
+    if biophony + anthrophony <= TINY:
         return 0.0
-    ratio = 10 * (math.log10(max(biophony, _TINY)) - math.log10(max(anthrophony, _TINY)))
+    ratio = 10 * (math.log10(max(biophony, TINY)) - math.log10(max(anthrophony, TINY)))
     return min(max(ratio, -_RATIO_LIMIT_DB), _RATIO_LIMIT_DB)
 
 

@@ -18,32 +18,43 @@ from __future__ import annotations
 import numpy as np
 
 from birdstack.features.acoustic_config import AcousticConfig
-from birdstack.features.cepstrum import grouped
-from birdstack.features.summaries import Series, row_columns, summarise_rows
-from birdstack.store.views import Column
+from birdstack.features.feature import feature
+from birdstack.features.spectrum import HeardWindow
+from birdstack.features.summaries import grouped
 
 TIME_CONSTANT_S = 0.4
 # PCEN's constants (gain .98, bias 2, power .5) were tuned for 32-bit integer samples:
 # float sound in [-1, 1] is scaled to them, as librosa's documentation recommends.
 ENERGY_SCALE = 2.0**31
+_STATE = "pcen"
 
 
-def pcen_columns(config: AcousticConfig) -> list[Column]:
-    """Columns of `measure_pcen`."""
-    series = Series(
-        "pcen",
-        "(E / (1e-6 + M)^.98 + 2)^.5 - 2^.5, E the mel power times 2^31, M its exponential mean "
-        f"with {TIME_CONSTANT_S} s, carried over the recording, averaged over "
-        f"{config.n_mels // config.n_bands} neighbouring of {config.n_mels} mel bands. "
-        "Wang et al. 2017; librosa.pcen but for the state",
-        low=0.0,
+def _n_bands(config: AcousticConfig) -> int:
+    return config.n_bands
+
+
+@feature(
+    group="pcen",
+    formula="(E / (1e-6 + M)^.98 + 2)^.5 - 2^.5, E the mel power times 2^31, M its exponential "
+    f"mean with {TIME_CONSTANT_S} s, carried over the recording, averaged over "
+    "{c.n_mels} / {c.n_bands} neighbouring mel bands",
+    source="Wang et al. 2017; librosa.pcen but for the state",
+    needs=("mel", "n_bands"),
+    low=0.0,
+    rows=_n_bands,
+    statistics=("mean", "std"),
+)
+def pcen(window: HeardWindow) -> np.ndarray:
+    """Energies normalised per band, `[band, frame]`; hands its state to the next window."""
+    frames = window.mel.shape[1]
+    energies, window.memory[_STATE] = normalise(
+        window.mel,
+        window.memory.get(_STATE),
+        config=window.config,
+        sample_rate_hz=window.sample_rate_hz,
+        frames_to_next=frames if window.frames_to_next is None else window.frames_to_next,
     )
-    return row_columns(series, config.n_bands)
-
-
-def measure_pcen(energies: np.ndarray, config: AcousticConfig) -> dict[str, float]:
-    """Statistics of `energies [mel, frame]` as `normalise` gives them."""
-    return summarise_rows("pcen", grouped(energies, config.n_bands))
+    return grouped(energies, window.config.n_bands)
 
 
 def normalise(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -92,6 +92,7 @@ def ingest(
     epilog="Examples:\n\n"
     "birdstack features birdclef-2024 --store birdstack-store\n\n"
     "birdstack features --store birdstack-store   (what is already ingested)\n\n"
+    "birdstack features --group indices --group place   (only these views)\n\n"
     "birdstack features --split test --set run.workers=8 --json"
 )
 @reporting
@@ -104,6 +105,10 @@ def features(
     folds: Folds = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Only this split (train, unlabeled, test); repeatable.")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this group of acoustic columns, or `place`; repeatable."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Recordings heard at a time; 0: one for each processor.")
@@ -136,7 +141,80 @@ def features(
         "run.executor": executor,
     }
     session = Session.start(store, config, setting, flags, as_json=json)
-    return run_features(session, dataset, splits=split or [], retry_skipped=retry_skipped)
+    return run_features(
+        session, dataset, splits=split or [], groups=group or [], retry_skipped=retry_skipped
+    )
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "birdstack look train_audio/asbfly/XC134896.ogg\n\n"
+    "birdstack look XC134896 --store birdstack-store --columns ndsi,solar_elevation_deg\n\n"
+    "birdstack look soundscape.wav --start 60 --end 90 --fmax 8000 --out minute.png"
+)
+@reporting
+def look(
+    recording: Annotated[
+        str,
+        typer.Argument(help="An audio file, or the id of a recording in the store, or its end."),
+    ],
+    store: StorePath = "birdstack-store",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The PNG; the recording's name, if not given.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to draw, with commas; names may be cut: ndsi.")
+    ] = None,
+    start: Annotated[float, typer.Option(help="Begin of the stretch shown, in seconds.")] = 0.0,
+    end: Annotated[
+        float | None, typer.Option(help="Its end; the recording's, if not given.")
+    ] = None,
+    fmin: Annotated[float, typer.Option(help="Lowest frequency shown, in Hz.")] = 0.0,
+    fmax: Annotated[float | None, typer.Option(help="Highest; all, if not given.")] = None,
+    config: ConfigFile = None,
+    setting: Set = None,
+    json: Json = False,
+) -> int:
+    """Draw a recording: spectrogram, windows, and columns over time.
+
+    Columns come from the store where it holds the recording, and are measured otherwise.
+    """
+    from birdstack.stacking.run_look import Look, run_look
+    from birdstack.stacking.session import Session
+
+    session = Session.start(store, config, setting, {}, as_json=json)
+    wanted = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    return run_look(session, recording, Look(out, wanted, start, end, fmin, fmax))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "birdstack demo birdstack-demo\n\n"
+    "birdstack demo tiny --size small --seed 3\n\n"
+    "birdstack demo many --species 30 --json"
+)
+@reporting
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    seed: Annotated[
+        int, typer.Option(help="Another seed gives other birds, authors, places and noise.")
+    ] = 0,
+    size: Annotated[
+        Literal["small", "default", "large"],
+        typer.Option(help="4, 14 or 24 species; seconds, a minute or several to make."),
+    ] = "default",
+    species: Annotated[int | None, typer.Option(help="Number of species, 2 to 48.")] = None,
+    json: Json = False,
+) -> int:
+    """Synthesise a dataset in BirdCLEF layout: invented birds, soundscapes and their truth.
+
+    The same seed gives the same files. A folder that is finished is left as it is; an
+    interrupted run is taken up where it stopped.
+    """
+    from birdstack.stacking.console import Reporter
+    from birdstack.stacking.run_demo import run_demo
+
+    return run_demo(Reporter(as_json=json), folder, seed=seed, size=size, species=species)
 
 
 def main() -> None:

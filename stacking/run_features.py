@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from birdstack.features.acoustic import AcousticExtractor
 from birdstack.features.audio import AudioSource
 from birdstack.features.probe import AudioProbe
 from birdstack.stacking.console import counted
+from birdstack.stacking.extractors import make_extractors
 from birdstack.stacking.options import DONE, FAILED, INTERRUPTED, SKIPPED
 from birdstack.stacking.run_ingest import exit_code, read_into
 from birdstack.stacking.session import Session
 from birdstack.store.catalog import load_recordings, refresh_changed
+from birdstack.store.commit import Skip
 from birdstack.store.errors import UsageError
 from birdstack.store.materialise import Progress, RunReport, materialise
 from birdstack.store.recordings import Recording
@@ -28,9 +29,14 @@ _SHOWN_WARNINGS = 8
 
 
 def run_features(
-    session: Session, dataset: Path | None, *, splits: Sequence[str], retry_skipped: bool
+    session: Session,
+    dataset: Path | None,
+    *,
+    splits: Sequence[str],
+    groups: Sequence[str],
+    retry_skipped: bool,
 ) -> int:
-    """Bring the acoustic view up to date. Returns the exit code."""
+    """Bring the views up to date. Returns the exit code."""
     code = DONE
     if dataset is not None:
         store = session.create_store()
@@ -46,7 +52,7 @@ def run_features(
         session.reporter.warn(f"{store.url} has no recording with audio: nothing to hear")
         session.reporter.event("finished", exit_code=code, store=store.url)
         return code
-    report = _hear(session, store, recordings, retry_skipped=retry_skipped)
+    report = _hear(session, store, recordings, groups=groups, retry_skipped=retry_skipped)
     code = _outcome(report, code)
     _show(session, store, report, code)
     return code
@@ -63,7 +69,12 @@ def _wanted(store: Store, splits: Sequence[str]) -> list[Recording]:
 
 
 def _hear(
-    session: Session, store: Store, recordings: Sequence[Recording], *, retry_skipped: bool
+    session: Session,
+    store: Store,
+    recordings: Sequence[Recording],
+    *,
+    groups: Sequence[str],
+    retry_skipped: bool,
 ) -> RunReport:
     settings, reporter = session.settings, session.reporter
     reporter.event("started", recordings=len(recordings), store=store.url)
@@ -79,12 +90,11 @@ def _hear(
                 words += f", {progress.skipped:,} skipped"
             advance(progress.tried, progress.total, words)
 
-        extractor = AcousticExtractor(settings.acoustic, source.recipe, store.grid)
         return materialise(
             store,
             recordings,
             source,
-            [extractor],
+            make_extractors(settings, source, store.grid, groups),
             settings.run,
             info=session.provenance(),
             retry_skipped=retry_skipped,
@@ -122,9 +132,14 @@ def _outcome(report: RunReport, before: int) -> int:
     return SKIPPED if report.skipped_recordings else before
 
 
+def _once_each(skips: Sequence[Skip]) -> list[Skip]:
+    """One skip for each recording and reason: a file that does not decode fails every view."""
+    return list({(skip.recording_id, skip.code, skip.reason): skip for skip in skips}.values())
+
+
 def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
     reporter = session.reporter
-    skips = [*report.skips, *report.still_skipped]
+    skips = _once_each([*report.skips, *report.still_skipped])
     for skip in skips:
         reporter.event(
             "skipped",

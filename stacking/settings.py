@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.audio import AudioConfig
+from birdstack.features.place import PlaceConfig
 from birdstack.store.folds import FoldsConfig
 from birdstack.store.ingest_config import IngestConfig
 from birdstack.store.keys import WindowGrid
 from birdstack.store.labels import LabelsConfig
 from birdstack.store.run_config import RunConfig
+
+
+class ViewsConfig(BaseModel):
+    """What `birdstack features` makes.
+
+    Attributes:
+        implementation: of the acoustic views: `fused`, one transform and one compiled pass a
+            window, or `reference`, plain numpy after the definitions, many times slower.
+        place: whether the view of place and time is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    implementation: Literal["fused", "reference"] = "fused"
+    place: bool = True
 
 
 class Settings(BaseModel):
@@ -22,7 +40,9 @@ class Settings(BaseModel):
         folds: how labelled recordings are split.
         labels: what a secondary label counts for.
         audio: how recordings are decoded, and what is refused.
-        acoustic: columns of the acoustic view.
+        acoustic: columns of the acoustic views.
+        place: how place and time are read.
+        views: which views are made, and with what.
         run: how a run is carried out; changes no number.
     """
 
@@ -34,4 +54,6 @@ class Settings(BaseModel):
     labels: LabelsConfig = LabelsConfig()
     audio: AudioConfig = AudioConfig()
     acoustic: AcousticConfig = AcousticConfig()
+    place: PlaceConfig = PlaceConfig()
+    views: ViewsConfig = ViewsConfig()
     run: RunConfig = RunConfig()

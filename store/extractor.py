@@ -6,6 +6,8 @@ sound, so several views cost one decode. Networks use the same two protocols.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -43,20 +45,76 @@ class Source(Protocol[Opened_co]):
         ...
 
 
-class Extractor(Protocol[Heard_contra]):
-    """Turns an opened recording into the rows of one view."""
+@dataclass(frozen=True)
+class KnownWindows:
+    """Stands for an opened recording where only the number of windows matters."""
+
+    n_windows: int
 
     @property
-    def spec(self) -> ViewSpec:
-        """The view it fills. Cheap: asking for it imports no heavy library."""
+    def notes(self) -> dict[str, Any]:
+        """None: nothing was opened."""
+        return {}
+
+
+class Extractor(Protocol[Heard_contra]):
+    """Turns an opened recording into the rows of one or more views.
+
+    One pass often gives several views: the groups of the acoustic family share a spectrum,
+    a network gives embeddings and logits.
+    """
+
+    @property
+    def specs(self) -> tuple[ViewSpec, ...]:
+        """The views it fills. Cheap: asking for them imports no heavy library."""
         ...
 
-    def extract(self, sound: Heard_contra, recording: Recording) -> dict[str, np.ndarray]:
-        """Values of every column of `spec`, each `[window]` or `[window, dim]`.
+    @property
+    def needs_sound(self) -> bool:
+        """False if the number of windows is enough (a `KnownWindows` may then come instead)."""
+        ...
+
+    def extract(
+        self, sound: Heard_contra, recording: Recording, wanted: Collection[str]
+    ) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """Values of the wanted views: view -> column -> `[window]` or `[window, dim]`.
 
         Thread-safe: the engine calls it from several threads at once.
 
+        Args:
+            sound: what the source opened.
+            recording: where, when and which file.
+            wanted: names of the views that this recording lacks; nothing else is computed.
+
         Raises:
-            SkipRecording: this view cannot be computed for this recording.
+            SkipRecording: these views cannot be computed for this recording.
         """
         ...
+
+
+class SingleView:
+    """Base of an extractor that fills one view: it gives `spec` and `measure`.
+
+    Attributes:
+        spec: the view (an attribute or a property).
+        needs_sound: False if the number of windows is enough.
+    """
+
+    spec: ViewSpec
+    needs_sound = True
+
+    @property
+    def specs(self) -> tuple[ViewSpec, ...]:
+        """The one view."""
+        return (self.spec,)
+
+    def measure(self, sound: Any, recording: Recording) -> Mapping[str, np.ndarray]:
+        """Values of every column of `spec`, each `[window]` or `[window, dim]`."""
+        raise NotImplementedError
+
+    def extract(
+        self, sound: Any, recording: Recording, wanted: Collection[str]
+    ) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """The one view, if it is wanted."""
+        name = self.spec.name
+        return {name: self.measure(sound, recording)} if name in wanted else {}

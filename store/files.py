@@ -32,6 +32,11 @@ class RandomFile(Protocol):
         """Size of the file."""
         ...
 
+    @property
+    def identity(self) -> tuple[object, ...] | None:
+        """Equal for two openings of the very same bytes; None where that cannot be told."""
+        ...
+
     def read_at(self, offset: int, length: int) -> memoryview:
         """Exactly `length` bytes from `offset`, or fewer at the end of the file."""
         ...

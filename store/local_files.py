@@ -105,7 +105,15 @@ class LocalFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("rb") as handle:
-            self.n_bytes = os.fstat(handle.fileno()).st_size
+            status = os.fstat(handle.fileno())
+            self.n_bytes = status.st_size
+            self.identity: tuple[object, ...] | None = (
+                str(path),
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+            )
             # An empty file cannot be mapped; it is an empty buffer all the same.
             self._map: mmap.mmap | bytes = (
                 mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) if self.n_bytes else b""

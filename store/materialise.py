@@ -143,7 +143,7 @@ class _Run:
     ) -> None:
         self.store = store
         self.extractors = tuple(extractors)
-        self.specs = {extractor.spec.name: extractor.spec for extractor in self.extractors}
+        self.specs = {spec.name: spec for e in self.extractors for spec in e.specs}
         self.config = config
         self.info = info
         self.operation = operation

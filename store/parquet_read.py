@@ -69,6 +69,29 @@ def _parsed_footer(digest: str, data: memoryview) -> _Footer:
         return footer
 
 
+_KEPT_DECODERS = 64
+_idle: dict[tuple[object, ...], pq.ParquetFile] = {}
+_idle_lock = threading.Lock()
+
+
+def _take_idle(file: RandomFile) -> pq.ParquetFile | None:
+    """A decoder of the very same bytes that nobody uses now: making one costs a millisecond."""
+    if file.identity is None:
+        return None
+    with _idle_lock:
+        return _idle.pop(file.identity, None)
+
+
+def _keep_idle(file: RandomFile, decoder: pq.ParquetFile) -> None:
+    if file.identity is None:
+        decoder.close()
+        return
+    with _idle_lock:
+        _idle[file.identity] = decoder  # the newest last
+        if len(_idle) > _KEPT_DECODERS:
+            del _idle[next(iter(_idle))]
+
+
 class PartReader:
     """One open part; every byte it decodes has been compared with the log first.
 
@@ -93,13 +116,19 @@ class PartReader:
         if xxhash.xxh3_64_hexdigest(footer) != part.footer:
             self._refuse("its footer does not match")
         self._footer = _parsed_footer(part.footer, footer)
-        self._parquet = pq.ParquetFile(
-            self._file.handle(),
-            metadata=self._footer.metadata,
-            memory_map=True,
-            page_checksum_verification=True,
+        self._parquet = _take_idle(self._file) or self._decoder()
+        self._digests = memoryview(base64.b64decode(part.chunks)).cast("I")
+
+    def _decoder(self) -> pq.ParquetFile:
+        # Pages carry checksums as well; pyarrow would take longer over them than over the
+        # decoding of plain pages, and `_verify` has by then compared the same bytes, page
+        # headers included, with a longer digest.
+        source = self._file.handle()
+        if isinstance(source, str):  # decode from a map, not from a second reading
+            source = pa.BufferReader(pa.py_buffer(self._file.read_at(0, self.part.n_bytes)))
+        return pq.ParquetFile(
+            source, metadata=self._footer.metadata, page_checksum_verification=False
         )
-        self._digests = np.frombuffer(base64.b64decode(part.chunks), dtype="<u4").tolist()
 
     @property
     def metadata(self) -> pq.FileMetaData:
@@ -149,8 +178,8 @@ class PartReader:
         raise CorruptError(message, remedy=remedy)
 
     def close(self) -> None:
-        """Release the file."""
-        self._parquet.close()
+        """Release the file; its decoder is kept for the next reader of the same bytes."""
+        _keep_idle(self._file, self._parquet)
         self._file.close()
 
     def __enter__(self) -> Self:

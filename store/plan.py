@@ -21,6 +21,7 @@ TRANSIENT_CODES = frozenset(
         "changed",
         "decode_timeout",
         "decoder_crashed",
+        "extractor_error",  # a defect of ours, which an upgrade may have mended
     }
 )
 """Reasons that lie outside the file's content: tried again on every run."""
@@ -30,10 +31,17 @@ _DEFAULT_DURATION_S = 30.0  # for units only, where the header was never probed
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One recording and the views that lack it."""
+    """One recording and the views that lack it.
+
+    Attributes:
+        recording: what to hear.
+        views: names of the views.
+        windows: number of its windows, where another view knows it; else None.
+    """
 
     recording: Recording
     views: tuple[str, ...]
+    windows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ def make_plan(
         message = f"{len(twice)} recordings are wanted more than once, e.g. {twice[0]!r}"
         raise UsageError(message, remedy="give each recording one id")
     holdings = [(spec, state.covered(spec.name, spec.recipe_hash)) for spec in specs]
+    known = _known_windows(state)
     tasks, skipped, done = [], [], 0
     for recording in sorted(recordings, key=lambda r: r.recording_id):
         lacking, still_skipped = [], []
@@ -102,11 +111,21 @@ def make_plan(
             else:
                 lacking.append(spec.name)
         if lacking:
-            tasks.append(Task(recording, tuple(lacking)))
+            windows = known.get((recording.recording_id, recording.content_hash))
+            tasks.append(Task(recording, tuple(lacking), windows))
         elif not still_skipped:
             done += 1
         skipped += still_skipped
     return Plan(tuple(tasks), done, tuple(skipped))
+
+
+def _known_windows(state: State) -> dict[tuple[str, str], int]:
+    """(recording_id, content hash) -> number of windows, as any view has counted them."""
+    return {
+        (covered.recording_id, covered.content_hash): covered.windows
+        for part in state.parts.values()
+        for covered in part.recordings
+    }
 
 
 def _still_holds(skip: Skip, recording: Recording) -> bool:

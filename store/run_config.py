@@ -26,6 +26,6 @@ class RunConfig(BaseModel):
     executor: ExecutorName = "threads"
     workers: int = Field(default=0, ge=0, le=1024)
     unit_recordings: int = Field(default=64, ge=1)
-    unit_audio_s: float = Field(default=300.0, gt=0)
+    unit_audio_s: float = Field(default=1200.0, gt=0)
     commit_interval_s: float = Field(default=10.0, ge=0)
     commit_megabytes: float = Field(default=64.0, gt=0)

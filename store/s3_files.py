@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import StoreError, UsageError
 from birdstack.store.files import FileInfo
 
 try:
     import obstore
-    from obstore.exceptions import AlreadyExistsError, NotFoundError
+    from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
     from obstore.store import S3Store
 except ImportError as missing:
     _message = "a store on s3:// needs the extra `s3`"
@@ -41,24 +41,23 @@ class S3Files:
 
     def read(self, path: str) -> bytes:
         """The whole object."""
-        with _not_found(path):
+        with _explained(path):
             return bytes(obstore.get(self._store, path).bytes())
 
     def open(self, path: str) -> S3File:
         """Open for ranged reads."""
-        with _not_found(path):
+        with _explained(path):
             return S3File(self._store, path, int(obstore.head(self._store, path)["size"]))
 
     def put_new(self, path: str, data: bytes) -> None:
         """Put with `If-None-Match: *`."""
-        try:
+        with _explained(path):
             obstore.put(self._store, path, data, mode="create", use_multipart=False)
-        except AlreadyExistsError as error:
-            raise FileExistsError(path) from error
 
     def put(self, path: str, data: bytes) -> None:
         """Put, replacing."""
-        obstore.put(self._store, path, data)
+        with _explained(path):
+            obstore.put(self._store, path, data)
 
     @contextlib.contextmanager
     def staged(self, path: str) -> Iterator[Path]:
@@ -66,7 +65,8 @@ class S3Files:
         with tempfile.TemporaryDirectory(prefix="birdstack-") as folder:
             aside = Path(folder) / Path(path).name
             yield aside
-            obstore.put(self._store, path, aside)
+            with _explained(path):
+                obstore.put(self._store, path, aside)
 
     @contextlib.contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
@@ -78,19 +78,21 @@ class S3Files:
 
     def list(self, folder: str) -> list[str]:
         """Names directly in a folder."""
-        listed = obstore.list_with_delimiter(self._store, folder)
+        with _explained(folder):
+            listed = obstore.list_with_delimiter(self._store, folder)
         return [str(item["path"]).rsplit("/", 1)[-1] for item in listed["objects"]]
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every object below a folder."""
-        for batch in obstore.list(self._store, folder or None):
-            for item in batch:
-                modified_s = item["last_modified"].timestamp()
-                yield FileInfo(str(item["path"]), int(item["size"]), modified_s)
+        with _explained(folder):
+            items = [item for batch in obstore.list(self._store, folder or None) for item in batch]
+        for item in items:
+            modified_s = item["last_modified"].timestamp()
+            yield FileInfo(str(item["path"]), int(item["size"]), modified_s)
 
     def delete(self, path: str) -> None:
         """Remove an object."""
-        with contextlib.suppress(NotFoundError, FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _explained(path):
             obstore.delete(self._store, path)
 
 
@@ -100,6 +102,7 @@ class S3File(io.RawIOBase):
     def __init__(self, store: Any, path: str, n_bytes: int) -> None:
         super().__init__()
         self._store, self._path, self.n_bytes = store, path, n_bytes
+        self.identity: tuple[object, ...] | None = None
         self._position = 0
         self._starts: list[int] = []
         self._kept: dict[int, memoryview] = {}
@@ -109,9 +112,9 @@ class S3File(io.RawIOBase):
         if not ranges:
             return
         starts = [offset for offset, _ in ranges]
-        fetched = obstore.get_ranges(
-            self._store, self._path, starts=starts, lengths=[length for _, length in ranges]
-        )
+        lengths = [length for _, length in ranges]
+        with _explained(self._path):
+            fetched = obstore.get_ranges(self._store, self._path, starts=starts, lengths=lengths)
         self._kept.update({s: memoryview(d) for s, d in zip(starts, fetched, strict=True)})
         self._starts = sorted(self._kept)
 
@@ -126,7 +129,9 @@ class S3File(io.RawIOBase):
                 return kept[offset - start : offset - start + length]
         if length == 0:
             return memoryview(b"")
-        return memoryview(obstore.get_range(self._store, self._path, start=offset, length=length))
+        with _explained(self._path):
+            data = obstore.get_range(self._store, self._path, start=offset, length=length)
+        return memoryview(data)
 
     def handle(self) -> S3File:
         """Itself: it is a Python file object."""
@@ -159,8 +164,15 @@ class S3File(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _not_found(path: str) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
+    """Turn obstore's errors into those the layer promises."""
     try:
         yield
     except NotFoundError as error:
         raise FileNotFoundError(path) from error
+    except AlreadyExistsError as error:
+        raise FileExistsError(path) from error
+    except BaseError as error:
+        message = f"the object store refused {path!r}: {error}"
+        remedy = "check the address, the AWS_* variables and the network, then run again"
+        raise StoreError(message, remedy=remedy) from error

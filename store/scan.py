@@ -46,33 +46,67 @@ def scan_view(
         batch_size: int | None,  # noqa: ARG001 - batches are the parts as they lie
     ) -> Iterator[pl.DataFrame]:
         columns = with_columns if with_columns is not None else list(schema)
-        # polars takes the first `n_rows` rows and filters those, so a limit forbids pruning.
-        on_keys = (
-            predicate is not None
-            and n_rows is None
-            and set(predicate.meta.root_names()) <= set(KEY_COLUMNS)
+        on_keys = on_keys_only(predicate, n_rows)
+        rows = read_rows(
+            files, grid, parts, columns, chosen=chosen, on_keys=predicate if on_keys else None
         )
-        left = n_rows
-        for cluster in overlapping(parts):
-            frames = []
-            for part in cluster:
-                rows = _matching_rows(part, grid, chosen, predicate if on_keys else None)
-                if rows is None or rows.any():
-                    frames.append(_read_part(files, part, columns, rows, ordered=len(cluster) == 1))
-            if not frames:
-                continue
-            frame = frames[0] if len(cluster) == 1 else _merged(frames)
-            frame = frame.select(columns)
-            if left is not None:
-                frame = frame.head(left)
-                left -= frame.height
-            if predicate is not None and not on_keys:
-                frame = frame.filter(predicate)
-            yield frame
-            if left == 0:
-                return
+        yield from limited(rows, n_rows, None if on_keys else predicate)
 
     return register_io_source(read, schema=schema, validate_schema=False, is_pure=True)
+
+
+def limited(
+    frames: Iterator[pl.DataFrame], n_rows: int | None, predicate: pl.Expr | None
+) -> Iterator[pl.DataFrame]:
+    """The first `n_rows` rows of some frames, then those of them that match."""
+    left = n_rows
+    for frame in frames:
+        kept = frame if left is None else frame.head(left)
+        if left is not None:
+            left -= kept.height
+        yield kept if predicate is None else kept.filter(predicate)
+        if left == 0:
+            return
+
+
+def read_rows(
+    files: Files,
+    grid: WindowGrid,
+    parts: Sequence[Part],
+    columns: Sequence[str],
+    *,
+    chosen: frozenset[str] | None = None,
+    on_keys: pl.Expr | None = None,
+) -> Iterator[pl.DataFrame]:
+    """Rows in order of (recording_id, window), a frame for each run of parts that overlap.
+
+    Args:
+        files: where the parts lie.
+        grid: the store's window grid.
+        parts: live parts of one view, ordered by first recording.
+        columns: to read, keys or values.
+        chosen: these recordings only; None for all.
+        on_keys: only rows that match this expression of key columns.
+    """
+    for cluster in overlapping(parts):
+        frames = []
+        for part in cluster:
+            rows = _matching_rows(part, grid, chosen, on_keys)
+            if rows is None or rows.any():
+                frames.append(_read_part(files, part, columns, rows, ordered=len(cluster) == 1))
+        if frames:
+            frame = frames[0] if len(cluster) == 1 else _merged(frames)
+            yield frame.select(columns)
+
+
+def on_keys_only(predicate: pl.Expr | None, n_rows: int | None) -> bool:
+    """Whether a query's filter can be answered from the log, before anything is read.
+
+    polars takes the first `n_rows` rows and filters those, so a limit forbids pruning.
+    """
+    if predicate is None or n_rows is not None:
+        return False
+    return set(predicate.meta.root_names()) <= set(KEY_COLUMNS)
 
 
 def overlapping(parts: Sequence[Part]) -> Iterator[list[Part]]:

@@ -15,9 +15,10 @@ import polars as pl
 
 from birdstack.store.commit import Covered, Part
 from birdstack.store.errors import UsageError
+from birdstack.store.family import Member, column_owners, scan_family
 from birdstack.store.files import Files
 from birdstack.store.keys import WindowGrid
-from birdstack.store.matrix import Matrix, fill_matrix
+from birdstack.store.matrix import Block, Matrix, fill_matrix
 from birdstack.store.parquet_read import PartReader, table_frame
 from birdstack.store.recipes import read_recipe
 from birdstack.store.scan import scan_view
@@ -50,18 +51,38 @@ class Snapshot:
         """Names of the window views."""
         return sorted({name for name, _ in self.state.window_views()})
 
+    def members(self, name: str) -> list[str]:
+        """Views that a name stands for: itself, or the members of a family such as `acoustic`.
+
+        Raises:
+            UsageError: no such view or family.
+        """
+        views = self.views
+        found = [name] if name in views else [v for v in views if v.startswith(f"{name}/")]
+        if not found:
+            families = {view.split("/", 1)[0] for view in views}
+            known = sorted(families | set(views))
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"views here: {_listed(known)}"
+            message = f"{self.files.url}, snapshot {self.version}: no view {name!r}; {hint}"
+            raise UsageError(message, remedy="see `birdstack store ls`")
+        return found
+
+    def _member(self, view: str, recipe: str | None = None) -> Member:
+        spec = self.spec(view, recipe)
+        return spec, self.state.view_parts(view, spec.recipe_hash)
+
     def recipe_of(self, view: str, recipe: str | None = None) -> str:
         """The active recipe of a view, or the one that `recipe` begins.
 
         Raises:
             UsageError: no such view or recipe.
         """
+        members = self.members(view)
+        if members != [view]:
+            message = f"{view!r} is a family of views: {_listed(members)}"
+            raise UsageError(message, remedy="name one of them")
         known = [r for name, r in self.state.window_views() if name == view]
-        if not known:
-            near = difflib.get_close_matches(view, self.views, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"views here: {_listed(self.views)}"
-            message = f"{self.files.url}, snapshot {self.version}: no view {view!r}; {hint}"
-            raise UsageError(message, remedy="see `birdstack store ls`")
         if recipe is None:
             return self.state.active.get(view, known[-1])
         found = [r for r in known if r.startswith(recipe)]
@@ -75,8 +96,15 @@ class Snapshot:
         return read_recipe(self.files, view, self.recipe_of(view, recipe))
 
     def covered(self, view: str, recipe: str | None = None) -> dict[str, Covered]:
-        """recording_id -> content hash and number of windows, for what the view holds."""
-        return self.state.covered(view, self.recipe_of(view, recipe))
+        """recording_id -> content hash and number of windows, for what the view holds.
+
+        Of a family, what all of its members hold.
+        """
+        names = self.members(view)
+        if names == [view]:
+            return self.state.covered(view, self.recipe_of(view, recipe))
+        held = [self.state.covered(name, self.recipe_of(name)) for name in names]
+        return {i: c for i, c in held[0].items() if all(c == other.get(i) for other in held)}
 
     def view(
         self, name: str, *, recipe: str | None = None, recordings: Sequence[str] | None = None
@@ -87,13 +115,17 @@ class Snapshot:
         match are read.
 
         Args:
-            name: the view.
+            name: the view, or a family such as `acoustic`: its members side by side, for the
+                recordings that all of them hold.
             recipe: first digits of a recipe other than the active one.
             recordings: read these recordings only (those the view lacks are passed over).
         """
-        spec = self.spec(name, recipe)
-        parts = self.state.view_parts(name, spec.recipe_hash)
-        return scan_view(self.files, self.grid, spec, parts, recordings)
+        names = self.members(name)
+        if names == [name] or recipe is not None:
+            spec, parts = self._member(name, recipe)
+            return scan_view(self.files, self.grid, spec, parts, recordings)
+        members = [self._member(member) for member in names]
+        return scan_family(self.files, self.grid, name, members, recordings)
 
     def matrix(
         self,
@@ -114,10 +146,25 @@ class Snapshot:
         wanted = {views: None} if isinstance(views, str) else dict(views)
         blocks = []
         for name, columns in wanted.items():
-            spec = self.spec(name)
-            parts = self.state.view_parts(name, spec.recipe_hash)
-            blocks.append((spec, parts, columns))
-        return fill_matrix(self.files, self.grid, blocks, recordings)
+            prefix = f"{name}:" if len(wanted) > 1 else ""
+            members = [self._member(member) for member in self.members(name)]
+            owners = column_owners(name, members)
+            unknown = [column for column in columns or [] if column not in owners]
+            if unknown:
+                message = f"view {name!r}: no column {unknown[0]!r}"
+                raise UsageError(message, remedy=f"see `birdstack store describe {name}`")
+            for number, (spec, parts) in enumerate(members):
+                mine = None if columns is None else [c for c in columns if owners[c] == number]
+                if mine is None or mine:
+                    blocks.append(Block(spec, parts, mine, prefix))
+        matrix = fill_matrix(self.files, self.grid, blocks, recordings)
+        return matrix.ordered(
+            [
+                f"{name}:{c}" if len(wanted) > 1 else c
+                for name, cs in wanted.items()
+                for c in cs or []
+            ]
+        )
 
     def table(self, name: str) -> pl.DataFrame:
         """One table (`recordings`, `labels`, `classes`, `folds`, `rejects`, `datasets`).

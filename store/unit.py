@@ -11,7 +11,7 @@ import numpy as np
 
 from birdstack.store.commit import Covered, Part, Skip
 from birdstack.store.errors import BirdstackError, SchemaError, SkipRecording
-from birdstack.store.extractor import Extractor, OpenedRecording, Source
+from birdstack.store.extractor import Extractor, KnownWindows, OpenedRecording, Source
 from birdstack.store.files import Files
 from birdstack.store.keys import WindowGrid
 from birdstack.store.layout import new_part_path
@@ -98,7 +98,7 @@ class Workshop:
             BirdstackError: the store cannot be written; nothing of the unit is lost that
                 another run would not do again.
         """
-        rows = {extractor.spec.name: _Rows(extractor.spec) for extractor in self.extractors}
+        rows = {spec.name: _Rows(spec) for spec in self.specs}
         skips: list[Skip] = []
         notes: dict[str, Mapping[str, Any]] = {}
         heard = windows = unfinished = 0
@@ -107,19 +107,20 @@ class Workshop:
             if stop is not None and stop.is_set():
                 unfinished = len(unit) - number
                 break
-            wanted = [e for e in self.extractors if e.spec.name in task.views]
             try:
-                sound = self.source.open(task.recording)
+                sound = self._open(task)
             except SkipRecording as skip:
-                skips += [_skip(e.spec, task.recording, skip) for e in wanted]
+                skips += [_skip(rows[view].spec, task.recording, skip) for view in task.views]
                 tally.add(skipped=1)
                 continue
             if sound.notes:
                 notes[task.recording.recording_id] = sound.notes
-            used = [e for e in wanted if self._hear(e, sound, task.recording, rows, skips)]
-            heard += bool(used)
+            missed = self._hear(sound, task, rows)
+            skips += missed
+            used = len(missed) < len(task.views)
+            heard += used
             windows += sound.n_windows if used else 0
-            tally.add(windows=sound.n_windows if used else 0, skipped=int(len(used) < len(wanted)))
+            tally.add(windows=sound.n_windows if used else 0, skipped=int(bool(missed)))
         parts = [part for r in rows.values() if (part := r.write(self.files, self.grid))]
         statistics = {
             f"{r.spec.name}/{r.spec.recipe_hash}": r.statistics
@@ -128,29 +129,48 @@ class Workshop:
         }
         return Receipt(tuple(parts), statistics, tuple(skips), notes, heard, windows, unfinished)
 
-    def _hear(
-        self,
-        extractor: Extractor[Any],
-        sound: OpenedRecording,
-        recording: Recording,
-        rows: Mapping[str, _Rows],
-        skips: list[Skip],
-    ) -> bool:
-        spec = extractor.spec
-        try:
-            values = extractor.extract(sound, recording)
-        except SkipRecording as skip:
-            skips.append(_skip(spec, recording, skip))
-        except (BirdstackError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad recording must cost one recording
-            reason = f"{type(error).__name__}: {error}"
-            skips.append(_skip(spec, recording, SkipRecording("extractor_error", reason)))
-        else:
-            _check_shapes(spec, recording, sound.n_windows, values)
-            rows[spec.name].add(recording, sound.n_windows, values)
-            return True
-        return False
+    @property
+    def specs(self) -> list[ViewSpec]:
+        """Every view of every extractor."""
+        return [spec for extractor in self.extractors for spec in extractor.specs]
+
+    def _open(self, task: Task) -> OpenedRecording:
+        """Open the recording, unless the number of its windows is known and enough."""
+        mute = all(
+            not extractor.needs_sound
+            for extractor in self.extractors
+            if any(spec.name in task.views for spec in extractor.specs)
+        )
+        if mute and task.windows is not None:
+            return KnownWindows(task.windows)
+        opened: OpenedRecording = self.source.open(task.recording)
+        return opened
+
+    def _hear(self, sound: OpenedRecording, task: Task, rows: Mapping[str, _Rows]) -> list[Skip]:
+        """Run the extractors that the task needs; returns what they could not do."""
+        missed = []
+        for extractor in self.extractors:
+            wanted = [spec.name for spec in extractor.specs if spec.name in task.views]
+            if not wanted:
+                continue
+            try:
+                found = extractor.extract(sound, task.recording, wanted)
+            except SkipRecording as refusal:
+                missed += [_skip(rows[view].spec, task.recording, refusal) for view in wanted]
+            except (BirdstackError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad recording must cost one recording
+                failure = SkipRecording("extractor_error", f"{type(error).__name__}: {error}")
+                missed += [_skip(rows[view].spec, task.recording, failure) for view in wanted]
+            else:
+                for view in wanted:
+                    if view not in found:
+                        message = f"the extractor of view {view!r} did not return it"
+                        raise SchemaError(message, remedy="return every wanted view")
+                    spec = rows[view].spec
+                    _check_shapes(spec, task.recording, sound.n_windows, found[view])
+                    rows[view].add(task.recording, sound.n_windows, found[view])
+        return missed
 
 
 @dataclass
@@ -222,5 +242,5 @@ def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
 
 def skip_all(workshop: Workshop, task: Task, skip: SkipRecording) -> Receipt:
     """The receipt for a recording that no view of the task could be made for."""
-    specs = [e.spec for e in workshop.extractors if e.spec.name in task.views]
+    specs = [spec for spec in workshop.specs if spec.name in task.views]
     return Receipt(skips=tuple(_skip(spec, task.recording, skip) for spec in specs))

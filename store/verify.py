@@ -38,7 +38,7 @@ class Problem:
 
 
 def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Compare every log entry, pin, recipe and live part with its checksum.
+    """Compare every log entry, pin, recipe, and live or pinned part with its checksum.
 
     Args:
         store: the store.
@@ -54,9 +54,13 @@ def verify(store: Store, *, progress: Callable[[int, int], None] | None = None) 
             read_recipe(store.files, view, recipe)
         except CorruptError as error:
             problems.append(Problem("recipe", f"views/{view}/{recipe}", error.message))
-    total = sum(part.n_bytes for part in state.parts.values())
+    parts = dict(state.parts)
+    if not problems:  # a damaged pin cannot say what it names
+        for version in set(store.pins().values()):
+            parts |= store.log.at(version).parts
+    total = sum(part.n_bytes for part in parts.values())
     done = 0
-    for part in state.parts.values():
+    for part in parts.values():
         what = _damage(store.files, part)
         if what:
             problems.append(Problem("part", part.path, what, len(part.recordings)))
@@ -70,8 +74,9 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
     """Take damaged things out of use, so that the next run makes them again.
 
     A damaged part leaves the log (its recordings are then lacking) and lies in `damaged/`
-    from then on, where no run can adopt it; a damaged log entry is set aside in `damaged/` and an empty one takes its number (parts that only it named are
-    adopted by the next run). Nothing is deleted.
+    from then on, where no run can adopt it. A damaged log entry is set aside in `damaged/` and
+    an empty one takes its number (parts that only it named are adopted by the next run).
+    Nothing is deleted.
 
     Returns:
         One sentence for each thing done.
@@ -87,7 +92,14 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
             said.append(
                 f"{problem.path}: the next run with the settings that made the view writes it"
             )
-    parts = [problem for problem in problems if problem.kind == "part"]
+    live = store.log.head().parts if all(p.kind != "log" for p in problems) else {}
+    damaged = [problem for problem in problems if problem.kind == "part"]
+    parts = [problem for problem in damaged if problem.path in live]
+    said += [
+        f"{p.path}: only a pinned snapshot names it; restore it from a backup, or unpin"
+        for p in damaged
+        if p.path not in live
+    ]
     if parts:
         info = {"damaged": [f"{problem.path}: {problem.what}" for problem in parts]}
         removed = tuple(problem.path for problem in parts)

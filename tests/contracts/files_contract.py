@@ -106,7 +106,10 @@ class FilesContract:
         files.put("views/2", b"xyz")
         files.put("views2/3", b"xyz")
         found = {info.path: info for info in files.walk("views")}
-        assert {path: info.n_bytes for path, info in found.items()} == {"views/a/1": 1, "views/2": 3}
+        assert {path: info.n_bytes for path, info in found.items()} == {
+            "views/a/1": 1,
+            "views/2": 3,
+        }
         assert all(abs(info.modified_s - before) < 60 for info in found.values())
         assert len(list(files.walk(""))) == 3
         assert list(files.walk("nowhere")) == []

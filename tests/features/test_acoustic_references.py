@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdstack.features import pcen, spectrum
-from birdstack.features.acoustic import AcousticConfig, AcousticExtractor
+from birdstack.features import pcen
+from birdstack.features.acoustic import AcousticConfig, AcousticExtractor, flat
 from birdstack.features.audio import AudioConfig, AudioSource, Sound
-from birdstack.features.summaries import STATISTICS
+from birdstack.features.spectrum import HeardWindow
 from birdstack.store.keys import WindowGrid
 from birdstack.store.recordings import Recording
 
@@ -24,6 +24,7 @@ RATE_HZ = 32000
 FFT = {"n_fft": 2048, "hop_length": 512}
 CONFIG = AcousticConfig()
 GRID = WindowGrid()
+ALL = ("mean", "std", "p05", "p50", "p95")
 SYNTHETIC = ("silence", "noise", "song", "clipped", "half_silent", "faint")
 REAL = {
     "xc10": "xc10/train_audio/*/*.mp3",
@@ -64,7 +65,8 @@ def measured(kind: str, request: pytest.FixtureRequest) -> Heard:
         samples = synthetic(kind)
     sound = Sound(samples, RATE_HZ, GRID)
     extractor = AcousticExtractor(CONFIG, {"sample_rate_hz": RATE_HZ}, GRID)
-    columns = extractor.extract(sound, Recording("window", Path("window.wav"), ""))
+    views = [spec.name for spec in extractor.specs]
+    columns = flat(extractor.extract(sound, Recording("window", Path("window.wav"), ""), views))
     # librosa computes in the precision of its input: float64, as the view does.
     return samples.astype(np.float64), {name: float(v[0]) for name, v in columns.items()}
 
@@ -81,7 +83,7 @@ def sounding(request) -> Heard:
     return measured(request.param, request)
 
 
-def statistics_of(name: str, series: np.ndarray, wanted=tuple(STATISTICS)) -> dict[str, float]:
+def statistics_of(name: str, series: np.ndarray, wanted=ALL) -> dict[str, float]:
     """Statistics of a series of frames, written anew."""
     ordered = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
     found = {}
@@ -234,6 +236,9 @@ def test_zero_crossings_and_rms_equal_librosa(tmp_path):
     """Both equal librosa's, which runs apart: its kernels need a numba cache of their own."""
     from birdstack.features import waveform
 
+    def window_of(samples: np.ndarray) -> HeardWindow:
+        return HeardWindow(samples, config=CONFIG, sample_rate_hz=RATE_HZ)
+
     sounds = np.stack([synthetic(kind) for kind in SYNTHETIC]).astype(np.float64)
     np.save(tmp_path / "sounds.npy", sounds)
     subprocess.run(
@@ -242,8 +247,8 @@ def test_zero_crossings_and_rms_equal_librosa(tmp_path):
         env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba")},
     )
     expected = np.load(tmp_path / "out.npz")
-    rates = np.stack([waveform.zero_crossing_rates(samples, CONFIG) for samples in sounds])
-    roots = np.stack([waveform.rms(samples, CONFIG) for samples in sounds])
+    rates = np.stack([waveform.wave_zcr(window_of(samples)) for samples in sounds])
+    roots = np.stack([waveform.wave_rms(window_of(samples)) for samples in sounds])
     np.testing.assert_array_equal(rates, expected["rates"])
     np.testing.assert_allclose(roots, expected["roots"], rtol=1e-9)
 
@@ -270,13 +275,12 @@ def maad_entropy(weights: np.ndarray) -> float:
 
 
 @pytest.fixture
-def spectra(sounding) -> spectrum.Spectra:
+def spectra(sounding) -> HeardWindow:
     """The transform of the window."""
-    filters = spectrum.mel_filters(CONFIG, RATE_HZ)
-    return spectrum.transform(sounding[0], filters=filters, config=CONFIG, sample_rate_hz=RATE_HZ)
+    return HeardWindow(sounding[0], config=CONFIG, sample_rate_hz=RATE_HZ)
 
 
-def band(spectra: spectrum.Spectra) -> tuple[np.ndarray, np.ndarray]:
+def band(spectra: HeardWindow) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies and magnitudes from 300 Hz to 15 kHz."""
     kept = (spectra.frequencies_hz >= 300) & (spectra.frequencies_hz <= 15000)
     return spectra.frequencies_hz[kept], spectra.magnitude[kept]

@@ -99,7 +99,9 @@ def test_ls_lists_every_view_and_table(finished: tuple[Path, Path]):
     }
 
     acoustic = entries["acoustic"]
-    assert acoustic["kind"] == "windows"
+    assert acoustic["kind"] == "family"
+    assert entries["acoustic/wave"]["kind"] == "windows"
+    assert entries["place"]["rows"] == acoustic["rows"]
     assert acoustic["columns"][:4] == ["recording_id", "window", "start_s", "end_s"]
     assert acoustic["recordings"] == 13
     assert acoustic["rows"] == 12 * 2 + 4  # 7.6 s are two windows, 19 s are four
@@ -137,7 +139,7 @@ def test_labels_are_exported_as_window_by_class(finished: tuple[Path, Path], tmp
 
 def test_duckdb_and_pandas_open_the_parts(finished: tuple[Path, Path]):
     """Parts are plain Parquet."""
-    parts = sorted((finished[1] / "views" / "acoustic").rglob("part-*.parquet"))
+    parts = sorted((finished[1] / "views" / "acoustic" / "wave").rglob("part-*.parquet"))
 
     rows = sum(len(pd.read_parquet(part)) for part in parts)
     relation = duckdb.read_parquet([str(part) for part in parts])
@@ -271,7 +273,7 @@ def test_settings_rise_from_file_over_environment_to_flags(
 ):
     """The later source wins, and the commit keeps what was resolved and from where."""
     (tmp_path / "birdstack.toml").write_text(
-        '[folds]\nn_folds = 4\nseed = 7\n[acoustic]\ngroups = ["wave", "index"]\n'
+        '[folds]\nn_folds = 4\nseed = 7\n[acoustic]\ngroups = ["wave", "indices"]\n'
     )
     monkeypatch.setenv("BIRDSTACK_FOLDS__N_FOLDS", "3")
     ran = birdstack("ingest", birds, "--store", "shelf", "--folds", 2)
@@ -281,30 +283,49 @@ def test_settings_rise_from_file_over_environment_to_flags(
     assert config["settings"]["folds"] == {"n_folds": 2, "seed": 7}
     assert config["sources"]["folds.n_folds"] == "--set folds.n_folds"
     assert config["sources"]["folds.seed"] == "birdstack.toml:3"
-    assert config["settings"]["acoustic"]["groups"] == ["wave", "index"]
+    assert config["settings"]["acoustic"]["groups"] == ["wave", "indices"]
 
 
 def test_other_settings_make_another_recipe_beside_the_old(birds: Path, shelf: Path):
     """Numbers made in different ways do not mix; both stay readable."""
-    before = Store.open(shelf).snapshot().recipe_of("acoustic")
+    before = Store.open(shelf).snapshot().recipe_of("acoustic/mfcc")
 
-    ran = birdstack("features", birds, "--store", shelf, "--set", 'acoustic.groups=["wave"]')
+    ran = birdstack("features", birds, "--store", shelf, "--set", "acoustic.n_mfcc=13")
 
     assert ran.code == 0, ran.err
     snapshot = Store.open(shelf).snapshot()
-    assert snapshot.recipe_of("acoustic") != before
-    assert len(snapshot.spec("acoustic").columns) < len(snapshot.spec("acoustic", before).columns)
-    assert snapshot.view("acoustic", recipe=before).collect().height == 28
+    assert snapshot.recipe_of("acoustic/mfcc") != before
+    now, then = snapshot.spec("acoustic/mfcc"), snapshot.spec("acoustic/mfcc", before)
+    assert len(now.columns) < len(then.columns)
+    assert snapshot.view("acoustic/mfcc", recipe=before).collect().height == 28
+    added = {part.view for part in Store.open(shelf).log.read(snapshot.version).add}
+    assert added == {"acoustic/mfcc"}, "no other group knows of the setting"
 
     back = birdstack("features", birds, "--store", shelf)
     assert "nothing to do" in back.out
-    assert Store.open(shelf).snapshot().recipe_of("acoustic") == before
+    assert Store.open(shelf).snapshot().recipe_of("acoustic/mfcc") == before
+
+
+def test_a_group_is_added_without_the_others(birds: Path):
+    """--group hears for one group only; the rest can follow later."""
+    first = birdstack("features", birds, "--store", "shelf", "--group", "wave")
+    assert first.code == 0, first.err
+    assert Store.open("shelf").snapshot().views == ["acoustic/wave"]
+
+    second = birdstack("features", "--store", "shelf", "--group", "indices", "--group", "place")
+
+    assert second.code == 0, second.err
+    store = Store.open("shelf")
+    assert store.snapshot().views == ["acoustic/indices", "acoustic/wave", "place"]
+    added = {part.view for part in store.log.head().parts.values()}
+    assert {"acoustic/wave", "acoustic/indices", "place"} <= added
+    assert birdstack("features", "--store", "shelf", "--group", "indeces").code == 2
 
 
 def test_damage_is_found_and_mended(birds: Path, shelf: Path):
     """The part is named by verify the part, --repair takes it out, the next run makes it again."""
     wanted = Store.open(shelf).view("acoustic").collect()
-    part = next((shelf / "views" / "acoustic").rglob("part-*.parquet"))
+    part = next((shelf / "views" / "acoustic" / "wave").rglob("part-*.parquet"))
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     part.write_bytes(data)
@@ -334,7 +355,7 @@ def test_care_keeps_the_numbers(shelf: Path):
     done = json.loads(
         birdstack("store", "vacuum", "--grace-hours", 0, "--json", "--store", shelf).out
     )
-    parts = list((shelf / "views" / "acoustic").rglob("part-*.parquet"))
+    parts = list((shelf / "views" / "acoustic" / "wave").rglob("part-*.parquet"))
     assert len(parts) == 1
     assert birdstack("store", "ls", "--at", 1, "--store", shelf).code == 2
     assert done["oldest_snapshot"] >= 2
@@ -345,7 +366,8 @@ def test_history_says_who_did_what_with_which_settings(finished: tuple[Path, Pat
     lines = json.loads(birdstack("store", "history", "--json", "--store", finished[1]).out)
 
     assert [line["operation"] for line in lines] == ["features", "ingest"]
-    assert lines[0]["rows_added"] == {"acoustic": 28}
+    assert lines[0]["rows_added"]["acoustic/wave"] == 28
+    assert lines[0]["rows_added"]["place"] == 28
     assert lines[0]["config"]["settings"]["grid"]["window_s"] == 5.0
     assert "birdstack" in lines[0]["environment"]["versions"]
     assert "ingest" in birdstack("store", "history", "--store", finished[1]).out
@@ -361,7 +383,7 @@ def test_describe_shows_columns_with_units_and_statistics(finished: tuple[Path, 
     values = Store.open(finished[1]).view("acoustic").select("wave_rms_mean").collect()
     assert column["mean"] == pytest.approx(values.mean().item(), rel=1e-6)
     assert column["max"] == pytest.approx(values.max().item())
-    assert body["recipe_content"]["extractor"] == "acoustic"
+    assert body["recipe_content"]["acoustic/wave"]["extractor"] == "acoustic"
     assert "wave_rms_mean" in birdstack("store", "describe", "acoustic", "--store", finished[1]).out
     assert "role" in birdstack("store", "describe", "labels", "--store", finished[1]).out
 

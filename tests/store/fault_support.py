@@ -26,6 +26,7 @@ import polars as pl
 from birdstack.store.commit import Part
 from birdstack.store.compact import compact
 from birdstack.store.errors import BirdstackError, SkipRecording
+from birdstack.store.extractor import SingleView
 from birdstack.store.materialise import RunReport, materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.run_config import RunConfig
@@ -107,7 +108,7 @@ class ToySource:
 
 
 @dataclass(frozen=True)
-class ToyExtractor:
+class ToyExtractor(SingleView):
     """Fills a view with `toy_values`."""
 
     name: str = "toy"
@@ -118,7 +119,7 @@ class ToyExtractor:
     def spec(self) -> ViewSpec:
         return toy_spec(self.name, self.version, self.columns)
 
-    def extract(self, sound: ToySound, recording: Recording) -> dict[str, np.ndarray]:
+    def measure(self, sound: ToySound, recording: Recording) -> dict[str, np.ndarray]:
         return toy_values(recording, sound.n_windows, self.columns)
 
 
@@ -165,7 +166,9 @@ def fill(
 ) -> RunReport:
     """Materialise in this thread unless `settings` say otherwise."""
     retry = settings.pop("retry_skipped", False)
-    config = RunConfig(**{"executor": "serial", "unit_recordings": 4, "unit_audio_s": 1e6, **settings})
+    config = RunConfig(
+        **{"executor": "serial", "unit_recordings": 4, "unit_audio_s": 1e6, **settings}
+    )
     return materialise(
         store, recordings, source or ToySource(), extractors, config, retry_skipped=retry
     )

@@ -74,7 +74,7 @@ def test_torn_foreign_and_odd_files_are_left(orphaned: Store) -> None:
 def test_two_orphans_of_the_same_recordings(orphaned: Store) -> None:
     """Of two parts with the same recordings one is adopted: rows never double."""
     folder = next(Path(orphaned.url).glob("views/toy/*"))
-    first = sorted(folder.glob("part-*"))[0]
+    first = min(folder.glob("part-*"))
     (folder / "part-copy.parquet").write_bytes(first.read_bytes())
     assert toy.fill(orphaned, toy.toy_recordings(12)).adopted == 3
     toy.assert_holds(orphaned, toy.toy_recordings(12))

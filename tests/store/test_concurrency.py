@@ -12,8 +12,8 @@ from birdstack.store.commit import Commit
 from birdstack.store.compact import compact
 from birdstack.store.errors import ConflictError
 from birdstack.store.layout import entry_path
-from birdstack.store.log import CommitLog
 from birdstack.store.local_files import LocalFiles
+from birdstack.store.log import CommitLog
 from birdstack.store.store import Store
 from birdstack.store.verify import verify
 
@@ -111,11 +111,11 @@ def test_a_unit_that_another_writer_has_done_in_part(tmp_path: Path) -> None:
     class Overtaking(toy.ToyExtractor):
         """While the first recording is heard, another writer commits recordings 2 to 4."""
 
-        def extract(self, sound, recording):
+        def measure(self, sound, recording):
             other = Store.open(store.url)
             if other.snapshot().version < 0:
                 toy.fill(other, wanted[2:5], unit_recordings=3)
-            return super().extract(sound, recording)
+            return super().measure(sound, recording)
 
     report = toy.fill(store, wanted, extractors=[Overtaking()], unit_recordings=8)
     assert report.heard == 8
@@ -129,11 +129,11 @@ def test_writers_of_one_recording_with_different_content(tmp_path: Path) -> None
     old, new = toy.toy_recordings(6), toy.toy_recordings(6, content="edited")
 
     class Overtaking(toy.ToyExtractor):
-        def extract(self, sound, recording):
+        def measure(self, sound, recording):
             other = Store.open(store.url)
             if other.snapshot().version < 0:
                 toy.fill(other, old, unit_recordings=4)
-            return super().extract(sound, recording)
+            return super().measure(sound, recording)
 
     toy.fill(store, new, extractors=[Overtaking()], unit_recordings=3)
     toy.assert_holds(store, new)

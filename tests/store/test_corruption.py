@@ -32,7 +32,11 @@ from birdstack.store.views import Column
 
 MASKS = (0x01, 0x80, 0xFF)
 SCALARS = (Column("level"), Column("count", "int16"), Column("tag", "str"))
-VECTORS = (Column("vector", dim=2, mantissa_bits=10), Column("loud", "bool"), Column("d", "float64"))
+VECTORS = (
+    Column("vector", dim=2, mantissa_bits=10),
+    Column("loud", "bool"),
+    Column("d", "float64"),
+)
 
 
 @dataclass
@@ -97,9 +101,7 @@ def _store_of_one_part(folder: Path, columns: tuple[Column, ...], row_group_rows
     store.log.append(Commit("features", add=(part,), activate={"toy": spec.recipe_hash}))
     snapshot = store.snapshot()
     frame = snapshot.view("toy").collect()
-    return Damaged(
-        store, snapshot, folder / part.path, frame, snapshot.matrix("toy").values.copy()
-    )
+    return Damaged(store, snapshot, folder / part.path, frame, snapshot.matrix("toy").values.copy())
 
 
 def _flipped(path: Path, masks_of):
@@ -176,6 +178,7 @@ def test_every_byte_of_a_table(tmp_path: Path) -> None:
 
 @pytest.fixture
 def one(tmp_path: Path) -> Damaged:
+    """A store of one part with several row groups."""
     return _store_of_one_part(tmp_path / "store", SCALARS, 4)
 
 
@@ -288,9 +291,9 @@ def test_part_swapped_with_another_valid_part(tmp_path: Path) -> None:
     one, other = first.read_bytes(), second.read_bytes()
     first.write_bytes(other)
     second.write_bytes(one)
-    with pytest.raises(CorruptError, match="bytes instead of|footer does not match"):
+    with pytest.raises(CorruptError, match=r"bytes instead of|footer does not match"):
         store.view("toy").collect()
-    with pytest.raises(CorruptError, match="bytes instead of|footer does not match"):
+    with pytest.raises(CorruptError, match=r"bytes instead of|footer does not match"):
         store.matrix("toy")
     assert len(verify(store)) == 2
 
@@ -323,12 +326,12 @@ class _Shifted(toy.ToyExtractor):
         super().__init__(columns=columns)
         object.__setattr__(self, "by", by)
 
-    def extract(self, sound, recording):
-        return {n: v + self.by for n, v in super().extract(sound, recording).items()}
+    def measure(self, sound, recording):
+        return {n: v + self.by for n, v in super().measure(sound, recording).items()}
 
 
 def test_repair_and_the_next_run_restore_everything(tmp_path: Path) -> None:
-    """verify -> repair -> run: the damaged part's recordings, and only they, are heard again."""
+    """After verify and repair, the damaged part's recordings, and only they, are heard again."""
     store = Store.create(tmp_path)
     recordings = toy.toy_recordings(24)
     toy.fill(store, recordings)
@@ -337,9 +340,7 @@ def test_repair_and_the_next_run_restore_everything(tmp_path: Path) -> None:
     _flip(tmp_path / part.path, part.n_bytes // 3)
     problems = verify(store)
     assert [(p.kind, p.path, p.recordings) for p in problems] == [("part", part.path, 4)]
-    assert repair(store, problems) == [
-        f"{part.path}: dropped; 4 recordings will be computed again"
-    ]
+    assert repair(store, problems) == [f"{part.path}: dropped; 4 recordings will be computed again"]
     assert verify(store) == []
     lacking = {covered.recording_id for covered in part.recordings}
     toy.assert_holds(store, [r for r in recordings if r.recording_id not in lacking])

@@ -82,7 +82,7 @@ def test_full_disk_during_compaction(small_disk: Path, leave: int) -> None:
     toy.fill(store, recordings, unit_recordings=2)
     before = store.log.head().version
     ballast = _fill_up(small_disk, leave)
-    with pytest.raises(StoreError, match="cannot write .*part-.*No space left"):
+    with pytest.raises(StoreError, match=r"cannot write .*part-.*No space left"):
         compact(store)
     again = Store.open(store.url)
     assert again.log.head().version == before
@@ -108,7 +108,7 @@ def test_full_disk_for_pin_and_table(small_disk: Path) -> None:
     ballast = _fill_up(small_disk)
     with pytest.raises(StoreError, match=r"pins/kept\.json: No space left"):
         store.pin("kept")
-    with pytest.raises(StoreError, match="log/.*No space left"):
+    with pytest.raises(StoreError, match=r"log/.*No space left"):
         store.log.append(Commit("test", activate={"toy": "else"}))
     assert store.pins() == {}
     ballast.unlink()
@@ -150,7 +150,7 @@ def test_file_size_limit_during_a_run(tmp_path: Path, small_files) -> None:
     toy.fill(store, recordings[:8])
     small_files(3000)
     try:
-        with pytest.raises(StoreError, match="cannot write .*part-.*File too large") as caught:
+        with pytest.raises(StoreError, match=r"cannot write .*part-.*File too large") as caught:
             toy.fill(store, recordings, unit_recordings=192)
     finally:
         small_files(resource.RLIM_INFINITY)

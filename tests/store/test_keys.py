@@ -15,6 +15,7 @@ milliseconds = st.integers(50, 20_000)
 
 @st.composite
 def grids(draw) -> WindowGrid:
+    """Any grid that leaves no gap."""
     window_ms = draw(milliseconds)
     hop_ms = draw(st.integers(max(50, window_ms // 8), window_ms))
     share = draw(st.sampled_from([0.01, 0.25, 0.5, 0.75, 1.0]))

@@ -138,14 +138,18 @@ def test_an_entry_under_another_number(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "version"),
     [
-        *((damage, version) for damage in ("truncated", "empty", "flipped") for version in (0, 2, 4)),
+        *(
+            (damage, version)
+            for damage in ("truncated", "empty", "flipped")
+            for version in (0, 2, 4)
+        ),
         *(("missing", version) for version in (0, 2)),  # without its last a log is a shorter log
     ],
 )
 def test_repair_of_an_entry_restores_everything(
     store: Store, tmp_path: Path, damage: str, version: int
 ) -> None:
-    """verify -> repair -> run: parts that only the damaged entry named are taken over again."""
+    """Verify -> repair -> run: parts that only the damaged entry named are taken over again."""
     path = tmp_path / entry_path(version)
     data = path.read_bytes()
     if damage == "missing":
@@ -250,7 +254,7 @@ def test_an_entry_lost_before_a_checkpoint(long_log: Store, tmp_path: Path) -> N
 
 
 def test_the_entry_of_the_newest_checkpoint_is_missed(long_log: Store, tmp_path: Path) -> None:
-    """verify counts up to the newest file of any kind."""
+    """Verify counts up to the newest file of any kind."""
     for version in (10, 11):
         (tmp_path / entry_path(version)).unlink()
     assert [p.path for p in verify(Store.open(tmp_path))] == [entry_path(10)]

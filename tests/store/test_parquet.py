@@ -50,6 +50,7 @@ def _elements(dtype: str):
 
 @st.composite
 def columns_and_values(draw):
+    """Columns of any type, their values, and the number of rows."""
     n = draw(st.integers(0, 12))
     columns, values = [], {}
     for number in range(draw(st.integers(1, 4))):
@@ -146,7 +147,10 @@ def test_rounded_columns_are_smaller(tmp_path: Path, dim: int | None) -> None:
     [
         ({"x": np.zeros(2, np.float32)}, r"y \(missing\)"),
         ({"x": np.zeros(2), "y": np.zeros((2, 2)), "z": np.zeros(2)}, r"z \(not in the view\)"),
-        ({"x": np.zeros(3), "y": np.zeros((2, 2))}, r"column 'x': shape must be \(2,\), got \(3,\)"),
+        (
+            {"x": np.zeros(3), "y": np.zeros((2, 2))},
+            r"column 'x': shape must be \(2,\), got \(3,\)",
+        ),
         ({"x": np.zeros(2), "y": np.zeros((2, 3))}, r"shape must be \(2, 2\), got \(2, 3\)"),
         ({"x": np.array(["a", "b"]), "y": np.zeros((2, 2))}, "does not fit float32"),
         ({"x": np.zeros(2, complex), "y": np.zeros((2, 2))}, "complex128 does not fit float32"),
@@ -189,7 +193,7 @@ def test_other_tools_open_a_part(tmp_path: Path) -> None:
     found = pl.read_parquet(file)
     assert found.equals(expected.cast(dict(found.schema)))
     assert found.schema["vector"] == pl.Array(pl.Float32, toy.DIM)
-    rows = duckdb.sql(f"select sum(level), count(*) from read_parquet('{file}')").fetchall()
+    rows = duckdb.read_parquet(str(file)).aggregate("sum(level), count(*)").fetchall()
     assert rows == [(expected["level"].cast(pl.Float64).sum(), expected.height)]
     assert pd.read_parquet(file)["tag"].tolist() == expected["tag"].to_list()
     schema = pq.read_schema(file)

@@ -17,9 +17,7 @@ SPEC, OTHER = toy.toy_spec(), toy.toy_spec("other")
 
 def _holding(*pairs: tuple[str, str], spec=SPEC) -> State:
     covered = tuple(Covered(recording_id, content, 1) for recording_id, content in pairs)
-    part = Part(
-        f"p-{spec.name}", spec.name, spec.recipe_hash, 1, 1, "", "", "", recordings=covered
-    )
+    part = Part(f"p-{spec.name}", spec.name, spec.recipe_hash, 1, 1, "", "", "", recordings=covered)
     return State(parts={part.path: part})
 
 
@@ -27,7 +25,7 @@ def _holding(*pairs: tuple[str, str], spec=SPEC) -> State:
     st.lists(st.sampled_from(["absent", "held", "stale", "skipped", "transient"]), max_size=30),
     st.booleans(),
 )
-def test_each_recording_is_where_it_belongs(kinds: list[str], retry: bool) -> None:  # noqa: FBT001
+def test_each_recording_is_where_it_belongs(kinds: list[str], retry: bool) -> None:
     """Held, stale, skipped for good, skipped for now, never seen."""
     recordings = toy.toy_recordings(len(kinds))
     held = [
@@ -38,7 +36,7 @@ def test_each_recording_is_where_it_belongs(kinds: list[str], retry: bool) -> No
     state = _holding(*held)
     for r, kind in zip(recordings, kinds, strict=True):
         if kind in {"skipped", "transient"}:
-            code = "no_audio" if kind == "skipped" else sorted(TRANSIENT_CODES)[0]
+            code = "no_audio" if kind == "skipped" else min(TRANSIENT_CODES)
             skip = Skip("toy", SPEC.recipe_hash, r.recording_id, r.content_hash, code, "why")
             state.skips[("toy", SPEC.recipe_hash, r.recording_id)] = skip
     plan = make_plan(state, [SPEC], recordings, retry_skipped=retry)

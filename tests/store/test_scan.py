@@ -18,7 +18,7 @@ from birdstack.store.store import Store
 from birdstack.store.views import Column
 
 N = 14
-COLUMNS = [*pl.Schema({k: pl.String for k in ("recording_id", "window", "start_s", "end_s")}),
+COLUMNS = [*pl.Schema(dict.fromkeys(("recording_id", "window", "start_s", "end_s"), pl.String)),
            *(c.name for c in toy.COLUMNS)]  # fmt: skip
 
 
@@ -48,9 +48,7 @@ def _regroup(store: Store, rows: int) -> None:
         table = pq.ParquetFile(f"{store.url}/{part.path}").read()
         path = part.path.replace("part-", f"part-{number}")
         new.append(
-            write_window_part(
-                store.files, spec, path, table, part.recordings, row_group_rows=rows
-            )
+            write_window_part(store.files, spec, path, table, part.recordings, row_group_rows=rows)
         )
     store.log.append(Commit("regroup", add=tuple(new), remove=tuple(p.path for p in old)))
 

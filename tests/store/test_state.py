@@ -76,8 +76,10 @@ def test_a_state_can_be_continued(log: list[Commit], cut: int) -> None:
 
 def test_a_part_ends_the_skip_of_its_recordings() -> None:
     """Once a recording is held, the reason why it was not is history; others keep theirs."""
+
     def skip(i: str, view: str) -> Skip:
         return Skip(view, "r", i, "h", "code", "reason")
+
     part = Part("p", "v", "r", 1, 1, "", "", "", recordings=(Covered("one", "h", 1),))
     log = [
         Commit("x", 0, skip=(skip("one", "v"), skip("two", "v"), skip("one", "w"))),
@@ -88,9 +90,11 @@ def test_a_part_ends_the_skip_of_its_recordings() -> None:
 
 def test_parts_are_ordered_by_their_first_recording() -> None:
     """Whatever the order of commits; parts without rows do no harm."""
+
     def part(path: str, *recordings: str) -> Part:
         covered = tuple(Covered(i, "h", 1) for i in recordings)
         return Part(path, "v", "r", len(covered), 1, "", "", "", recordings=covered)
+
     state = State().applied(
         [Commit("x", 0, add=(part("p1", "c", "d"), part("p2"), part("p3", "a", "z")))]
     )

@@ -1,4 +1,4 @@
-"""Sounds to measure, made up and real, and the acoustic view of them; nothing here is a test."""
+"""Sounds to measure, made up and real, and the acoustic views of them; nothing here is a test."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from birdstack.features.acoustic import AcousticConfig, AcousticExtractor
+from birdstack.features.acoustic import AcousticConfig, AcousticExtractor, flat
 from birdstack.features.audio import AudioConfig, AudioSource, Sound
 from birdstack.store.keys import WindowGrid
 from birdstack.store.recordings import Recording
+from birdstack.store.views import Column
 
 RATE_HZ = 32000
 AUDIO = {"sample_rate_hz": RATE_HZ}
@@ -23,10 +24,20 @@ def extractor_of(grid: WindowGrid = GRID, **settings_) -> AcousticExtractor:
     return AcousticExtractor(AcousticConfig(**settings_), AUDIO, grid)
 
 
+def columns_of(extractor: AcousticExtractor) -> list[Column]:
+    """Columns of all its views, side by side."""
+    return [column for spec in extractor.specs for column in spec.columns]
+
+
+def extract_all(extractor: AcousticExtractor, sound: Sound) -> dict[str, np.ndarray]:
+    """Every column of every view of one sound."""
+    return flat(extractor.extract(sound, RECORDING, [spec.name for spec in extractor.specs]))
+
+
 def extract(samples, grid: WindowGrid = GRID, **settings_) -> dict[str, np.ndarray]:
-    """The view of `samples`."""
+    """Every column of the views of `samples`."""
     sound = Sound(np.asarray(samples, dtype=np.float32), RATE_HZ, grid)
-    return extractor_of(grid, **settings_).extract(sound, RECORDING)
+    return extract_all(extractor_of(grid, **settings_), sound)
 
 
 def hear(path: Path) -> np.ndarray:
