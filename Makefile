@@ -12,9 +12,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 DATA ?=
 STORE ?= birdstack-store
+DEMO ?= birdstack-demo
 ARGS ?=
 ONLY ?= [a-z]*
-export DATA STORE
+export DATA STORE DEMO
 
 ROOMS := store features embeddings stacking
 BIN := .venv/bin
@@ -29,24 +30,18 @@ BENCH := .venv/stamp-bench
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\nSettings, as in `make features DATA=../birdclef STORE=/big/disk/store`:\n'
-	@printf '  DATA    dataset to read        STORE   where the store lies (now: %s)\n' "$$STORE"
+	@printf '  DATA    dataset to read (none: demo data in %s)\n' "$$DEMO"
+	@printf '  STORE   where the store lies (now: %s)\n' "$$STORE"
 	@printf '  ARGS    more flags, passed on  PYTHON  interpreter .venv is made from (now: %s)\n' '$(PYTHON)'
 
-features: $(if $(strip $(DATA)),$(BASE)) ## write the features of the recordings in DATA into STORE
-	@if [ -z "$${DATA// }" ]; then \
-	  printf '%s\n' \
-	    'make features: say which dataset to read, for example' \
-	    '' \
-	    '  make features DATA=../birdclef-2024 STORE=birdstack-store' \
-	    '' \
-	    'DATA is a folder in one of these layouts:' \
-	    '  BirdCLEF 2021-2025   train_metadata.csv or train.csv, with train_audio/ and *_soundscapes/' \
-	    '  class folders        one subfolder of recordings for each class' \
-	    '  soundscapes          recordings named SITE_YYYYMMDD_HHMMSS, as recorders write them' \
-	    'STORE is made if it is missing; ARGS passes flags on, e.g. ARGS=--json.' >&2; \
-	  exit 2; \
+features: $(BASE) ## write the features of the recordings in DATA (or of demo data) into STORE
+	@data="$$DATA"; \
+	if [ -z "$${data// }" ]; then \
+	  data="$$DEMO"; \
+	  echo "make features: no DATA given, so demo data are made in $$data (a folder of your own: DATA=...)"; \
+	  $(BIN)/birdstack demo "$$data" || exit $$?; \
 	fi; \
-	code=0; $(BIN)/birdstack features "$$DATA" --store "$$STORE" $(ARGS) || code=$$?; \
+	code=0; $(BIN)/birdstack features "$$data" --store "$$STORE" $(ARGS) || code=$$?; \
 	if [ $$code -eq 3 ]; then \
 	  echo 'make features: finished; some recordings were skipped (exit code 3), the reasons are in the store'; \
 	  exit 0; \

@@ -25,6 +25,7 @@ import polars as pl
 from birdstack.features.acoustic import GROUPS, AcousticConfig, AcousticExtractor
 from birdstack.features.audio import AudioConfig, AudioSource
 from birdstack.features.probe import AudioProbe
+from birdstack.features.registry import group_columns
 from birdstack.store.catalog import load_recordings
 from birdstack.store.folds import FoldsConfig
 from birdstack.store.ingest import ingest
@@ -51,7 +52,7 @@ class Table:
 
 
 def compute(folder: Path) -> Table:
-    """Recording means of the acoustic view, through a store as a user would have it."""
+    """Recording means of the acoustic views, through a store as a user would have it."""
     with (
         tempfile.TemporaryDirectory(prefix="birdstack-esc10-") as scratch,
         AudioSource(AudioConfig(isolate=False)) as source,
@@ -63,7 +64,8 @@ def compute(folder: Path) -> Table:
         recordings = load_recordings(store.snapshot())
         extractor = AcousticExtractor(AcousticConfig(), source.recipe, source.grid)
         # Imports and the mel filters are not the extractor's speed.
-        extractor.extract(source.open(recordings[0]), recordings[0])
+        views = [spec.name for spec in extractor.specs]
+        extractor.extract(source.open(recordings[0]), recordings[0], views)
         start_s = time.process_time()
         report = materialise(store, recordings, source, [extractor], RunConfig(executor="serial"))
         cpu_s = time.process_time() - start_s
@@ -126,7 +128,8 @@ def ablate(table: Table, *, seeds: Sequence[int], trees: int) -> None:
     """Print what is left without each group of columns, and with it alone."""
     classes = np.unique(table.labels)
     for group in GROUPS:
-        inside = np.array([name.startswith(f"{group}_") for name in table.names])
+        members = {column.name for column in group_columns(group, AcousticConfig(), 32000)}
+        inside = np.array([name in members for name in table.names])
         for title, chosen in (("without", ~inside), ("only", inside)):
             part = Table(table.values[:, chosen], table.names, table.labels, table.folds, 0, 0.0)
             accuracies = [

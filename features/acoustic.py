@@ -21,6 +21,7 @@ from birdstack.features.acoustic_checks import (
     sample_rate_of,
 )
 from birdstack.features.acoustic_config import GROUPS, AcousticConfig, Group
+from birdstack.features.feature import Feature
 from birdstack.features.spectrum import HeardWindow
 from birdstack.store.keys import WindowGrid
 from birdstack.store.recordings import Recording
@@ -72,6 +73,10 @@ class AcousticExtractor:
             for group in self.groups.values()
         )
 
+    def content_key(self, recording: Recording) -> str:
+        """The file's bytes: nothing else of a recording is heard."""
+        return recording.content_hash
+
     def extract(
         self, sound: WindowedSound, recording: Recording, wanted: Collection[str]
     ) -> dict[str, dict[str, np.ndarray]]:
@@ -117,7 +122,7 @@ class AcousticExtractor:
 
 
 def _to_columns(
-    spec: ViewSpec, features: Iterable[registry.Feature], rows: list[dict[str, float]]
+    spec: ViewSpec, features: Iterable[Feature], rows: list[dict[str, float]]
 ) -> dict[str, np.ndarray]:
     """Rows to float32 columns in the view's order, with those that need the recording."""
     members = tuple(features)

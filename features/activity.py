@@ -152,7 +152,8 @@ def _song_db(window: HeardWindow) -> np.ndarray:
     loudest = power.max()
     if loudest <= TINY:
         return np.zeros(len(power))
-    return np.maximum(10 * np.log10(np.maximum(power / loudest, TINY)), -TOP_DB)
+    level_db: np.ndarray = np.maximum(10 * np.log10(np.maximum(power / loudest, TINY)), -TOP_DB)
+    return level_db
 
 
 def _song_active(window: HeardWindow) -> np.ndarray:

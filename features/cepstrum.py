@@ -83,7 +83,7 @@ def deltas(rows: np.ndarray, *, order: int) -> np.ndarray:
     needs=("mel_db", "n_bands"),
     unit="dB",
     rows=_n_bands,
-    statistics=("mean", "std"),
+    statistics=("std",),
 )
 def logmel(window: HeardWindow) -> np.ndarray:
     """Log-mel bands at the level they have, `[band, frame]`."""

@@ -122,25 +122,40 @@ def make_demo(folder: Path, config: DemoConfig, progress: Progress | None = None
 
     Raises:
         UsageError: the folder holds something else, or its parent does not exist.
-        DatasetError: another process is writing it, or files of finished demo data are gone.
+        DatasetError: another process is writing it, files of finished demo data are gone, or
+            the disk does not take them.
     """
+    folder = folder.resolve()
     mark = _mark(config)
     plan = plan_demo(config)
     if _is_finished(folder, mark, plan):
         return _report(folder, plan, made=False)
-    partial = folder.parent / f".{folder.resolve().name}.partial"
-    _begin(partial, folder.parent)
-    with _only_writer(partial):
-        _keep_if_same(partial, mark)
-        for name, text in _tables(plan).items():
-            _write(partial / name, text.encode())
-        scenes = plan.scenes
-        for done, scene in enumerate(scenes, start=1):
-            _write_audio(partial, scene)
-            if progress is not None:
-                progress(done, len(scenes), scene.path)
-        partial.rename(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        _begin(partial)
+        with _only_writer(partial):
+            if _is_finished(folder, mark, plan):  # by another process, a moment ago
+                return _report(folder, plan, made=False)
+            _fill(partial, mark, plan, progress)
+            partial.rename(folder)
+    except OSError as error:
+        message = f"cannot write demo data to {str(partial)!r}: {error}"
+        remedy = "give it room and the right to write there, and run it again: it goes on"
+        raise DatasetError(message, remedy=remedy) from error
     return _report(folder, plan, made=True)
+
+
+def _fill(
+    partial: Path, mark: Mapping[str, Any], plan: DemoPlan, progress: Progress | None
+) -> None:
+    _keep_if_same(partial, mark)
+    for name, text in _tables(plan).items():
+        _write(partial / name, text.encode())
+    scenes = plan.scenes
+    for done, scene in enumerate(scenes, start=1):
+        _write_audio(partial, scene)
+        if progress is not None:
+            progress(done, len(scenes), scene.path)
 
 
 def _mark(config: DemoConfig) -> dict[str, Any]:
@@ -202,9 +217,9 @@ def _read_mark(folder: Path) -> dict[str, Any]:
     return mark if isinstance(mark, dict) else {}
 
 
-def _begin(partial: Path, parent: Path) -> None:
-    if not parent.is_dir():
-        message = f"no folder at {str(parent)!r} to make the demo data in"
+def _begin(partial: Path) -> None:
+    if not partial.parent.is_dir():
+        message = f"no folder at {str(partial.parent)!r} to make the demo data in"
         raise UsageError(message, remedy="make the parent folder first")
     partial.mkdir(exist_ok=True)
 

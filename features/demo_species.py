@@ -231,11 +231,11 @@ def _hoots() -> Voice:
 
 
 def _coos() -> Voice:
-    def coo(duration_s: float, *pitch: float) -> Syllable:
+    def note(duration_s: float, *pitch: float) -> Syllable:
         return Syllable(duration_s, pitch, (1, 0.15, 0.04), attack=0.3)
 
-    phrase = (Run((coo(0.25, 470, 500),), gap_s=0.14), Run((coo(0.5, 520, 555, 520),), gap_s=0.2),
-              Run((coo(0.22, 480, 470),), (2, 3), 0.34))  # fmt: skip
+    phrase = (Run((note(0.25, 470, 500),), gap_s=0.14), Run((note(0.5, 520, 555, 520),), gap_s=0.2),
+              Run((note(0.22, 480, 470),), (2, 3), 0.34))  # fmt: skip
     return Voice((phrase,), (1.2, 4.0), 1, 0.035)
 
 

@@ -201,7 +201,9 @@ def _refuse_misfits(declared: Feature) -> None:
         message = f"feature {declared.name!r} of {place}: unknown {', '.join(problems)}"
         raise ValueError(message)
     if earlier is not None and earlier.measure.__module__ != place:
-        message = f"feature {declared.name!r} of {place} is declared in {earlier.measure.__module__}"
+        message = (
+            f"feature {declared.name!r} of {place} is declared in {earlier.measure.__module__}"
+        )
         raise ValueError(message)
 
 

@@ -177,11 +177,13 @@ def index_h(window: HeardWindow) -> float:
 
 
 def _magnitude(window: HeardWindow) -> np.ndarray:
-    return window.magnitude[window.index_band]
+    magnitude: np.ndarray = window.magnitude[window.index_band]
+    return magnitude
 
 
 def _frequencies_hz(window: HeardWindow) -> np.ndarray:
-    return window.frequencies_hz[window.index_band]
+    frequencies_hz: np.ndarray = window.frequencies_hz[window.index_band]
+    return frequencies_hz
 
 
 def _shares(window: HeardWindow, step_hz: int) -> np.ndarray:

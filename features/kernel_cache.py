@@ -3,7 +3,7 @@
 Compiling takes seconds; loading takes milliseconds. numba's own cache is not used, because
 several processes that fill it at once can leave files that crash later calls. Here:
 
-- One file holds one kernel for one precision: a line with the sha256 of the rest, then what
+- One file holds one kernel for one precision: a line with a sha256 of the rest, then what
   numba serialises. A file that fails its digest, or cannot be read, is compiled anew.
 - Files appear by renaming a finished one, and one process compiles at a time, under a lock
   that ends with the process.
@@ -150,7 +150,7 @@ class _Kernel:
         """Take the machine code from the cache; False if there is none that can be used."""
         try:
             digest, _, payload = (folder / self.file).read_bytes().partition(b"\n")
-            if hashlib.sha256(payload).hexdigest().encode() != digest:
+            if self._digest(payload) != digest:
                 return False
             self._rebuild(payload)
         except Exception:  # noqa: BLE001 - whatever is wrong with the file, it can be made anew
@@ -165,10 +165,15 @@ class _Kernel:
             handle, scratch = tempfile.mkstemp(dir=folder, suffix=".part")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+                    file.write(self._digest(payload) + b"\n" + payload)
                 Path(scratch).replace(folder / self.file)
             finally:
                 Path(scratch).unlink(missing_ok=True)
+
+    def _digest(self, payload: bytes) -> bytes:
+        """Names the kernel too, so that one file cannot stand in for another."""
+        said = f"{self.file} {self.signature}\n".encode()
+        return hashlib.sha256(said + payload).hexdigest().encode()
 
     def _serialised(self) -> bytes:
         from numba.core.serialize import dumps  # noqa: PLC0415 - see _fingerprint

@@ -84,7 +84,7 @@ def draw_recording(
     panels = [axes]
     for row, curve in enumerate(curves, start=1):
         panels.append(figure.add_subplot(boxes[row, 0], sharex=axes))
-        _draw_curve(panels[-1], grid, curve)
+        _draw_curve(panels[-1], grid, curve, picture)
     for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
     _draw_windows(panels, grid, n_windows, picture)
@@ -151,10 +151,12 @@ def _draw_windows(
     )
 
 
-def _draw_curve(axes: Axes, grid: WindowGrid, curve: Curve) -> None:
+def _draw_curve(axes: Axes, grid: WindowGrid, curve: Curve, picture: Spectrogram) -> None:
     """One level a window: a value holds for its whole window, not for a moment."""
     edges = np.arange(len(curve.values) + 1) * grid.hop_s + _shift_s(grid)
-    axes.stairs(curve.values, edges, baseline=None, color=LINE_COLOUR, linewidth=1.8, zorder=3)
+    shown = (edges[1:] > picture.start_s) & (edges[:-1] < picture.end_s)
+    values = np.where(shown, curve.values, np.nan)  # the scale is that of what is shown
+    axes.stairs(values, edges, baseline=None, color=LINE_COLOUR, linewidth=1.8, zorder=3)
     name_curve(axes, curve)
     finish_axes(axes, curve)
 

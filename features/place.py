@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
+import hashlib
 import math
 from typing import Annotated, Literal
 
@@ -109,6 +110,19 @@ class PlaceExtractor(SingleView):
             "grid": grid.model_dump(mode="json"),
         }
         self.spec = ViewSpec(VIEW_NAME, COLUMNS, recipe)
+
+    def content_key(self, recording: Recording) -> str:
+        """Changes with place and time too, so that a corrected table is heard of."""
+        facts = (
+            recording.content_hash,
+            recording.latitude,
+            recording.longitude,
+            recording.elevation_m,
+            recording.site,
+            recording.date,
+            recording.time,
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def measure(self, sound: OpenedRecording, recording: Recording) -> dict[str, np.ndarray]:
         """Place and time of every window of a recording.

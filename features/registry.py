@@ -76,15 +76,11 @@ def group_feature_columns(
 ) -> list[FeatureColumn]:
     """The columns of one group with all that is declared of them."""
     return [
-        column
-        for each in group_features(group)
-        for column in each.columns(config, sample_rate_hz)
+        column for each in group_features(group) for column in each.columns(config, sample_rate_hz)
     ]
 
 
-def group_columns(
-    group: Group, config: AcousticConfig, sample_rate_hz: int
-) -> tuple[Column, ...]:
+def group_columns(group: Group, config: AcousticConfig, sample_rate_hz: int) -> tuple[Column, ...]:
     """The columns of one group, as the store keeps them."""
     found = group_feature_columns(group, config, sample_rate_hz)
     return tuple(each.column for each in found)

@@ -28,7 +28,7 @@ def _half_nyquist_hz(_config: AcousticConfig, sample_rate_hz: int) -> float:
     unit="Hz",
     low=0.0,
     high=nyquist_hz,
-    statistics=_ALL,
+    statistics=("mean", "std", "p05", "p95"),
 )
 def spectral_centroid(window: HeardWindow) -> np.ndarray:
     """Mean frequency of each frame, weighted by magnitude, `[frame]`."""
@@ -90,7 +90,7 @@ def spectral_rolloff95(window: HeardWindow) -> np.ndarray:
     needs=("power",),
     low=0.0,
     high=1.0,
-    statistics=_ALL,
+    statistics=("mean", "p05", "p50", "p95"),
 )
 def spectral_flatness(window: HeardWindow) -> np.ndarray:
     """Wiener entropy of each frame, `[frame]`."""
@@ -106,7 +106,7 @@ def spectral_flatness(window: HeardWindow) -> np.ndarray:
     needs=("power", "index_band"),
     low=0.0,
     high=1.0,
-    statistics=_ALL,
+    statistics=("mean",),
 )
 def spectral_band_flatness(window: HeardWindow) -> np.ndarray:
     """Flatness within the band of the indices, with a floor that follows the level, `[frame]`."""
@@ -153,5 +153,6 @@ def _rolloffs_hz(window: HeardWindow, share: float) -> np.ndarray:
 
 
 def _flatness(power: np.ndarray) -> np.ndarray:
-    flatness: np.ndarray = np.exp(np.log(power).mean(axis=0)) / power.mean(axis=0)
-    return np.minimum(flatness, 1.0)  # rounding of equal powers
+    ratio = np.exp(np.log(power).mean(axis=0)) / power.mean(axis=0)
+    flatness: np.ndarray = np.minimum(ratio, 1.0)  # rounding of equal powers
+    return flatness

@@ -106,7 +106,8 @@ class HeardWindow:
 
         config = self.config
         spectrum = librosa.stft(self.samples, n_fft=config.n_fft, hop_length=config.hop)
-        return np.abs(spectrum)
+        modulus: np.ndarray = np.abs(spectrum)
+        return modulus
 
     @cached_property
     def power(self) -> np.ndarray:

@@ -25,7 +25,7 @@ _ALL = ("mean", "std", "p05", "p50", "p95")
     needs=_FRAMED,
     low=0.0,
     high=1.0,
-    statistics=_ALL,
+    statistics=("mean", "std", "p05", "p95"),
 )
 def wave_zcr(window: HeardWindow) -> np.ndarray:
     """Share of sign changes in each frame, `[frame]`; edges repeat the outermost sample.

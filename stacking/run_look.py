@@ -15,7 +15,7 @@ from birdstack.features.acoustic import AcousticExtractor
 from birdstack.features.audio import AudioSource, Sound
 from birdstack.features.pictures import Curve, draw_recording, facts_line, find_column, save_png
 from birdstack.features.pictures_spectrogram import Spectrogram, spectrogram
-from birdstack.features.place import PlaceConfig, PlaceExtractor, place_columns
+from birdstack.features.place import PlaceExtractor, place_columns
 from birdstack.features.probe import AudioProbe
 from birdstack.stacking.options import DONE
 from birdstack.stacking.session import Session
@@ -87,7 +87,7 @@ def run_look(session: Session, recording: str, look: Look) -> int:
             sound = _open(source, found)
             picture = _picture(session, sound, found, look)
             curves = _curves(chosen, known, snapshot, sound, found)
-    now = place_columns(found, np.array([look.start_s]), _place(session))
+    now = place_columns(found, np.array([look.start_s]), session.settings.place)
     facts = {
         name: getattr(found, name)
         for name in ("site", "latitude", "longitude", "elevation_m", "date", "time")
@@ -165,10 +165,6 @@ def _from_file(path: Path) -> Recording:
     )
 
 
-def _place(session: Session) -> PlaceConfig:
-    return getattr(session.settings, "place", PlaceConfig())
-
-
 def _out(out: Path | None, recording: Recording) -> Path:
     """Where the picture goes; wrong places are refused before anything is decoded."""
     if out is None:
@@ -189,7 +185,7 @@ def _known_columns(
     settings = session.settings
     extractors: list[Extractor[Any]] = [
         AcousticExtractor(settings.acoustic, source.recipe, source.grid),
-        PlaceExtractor(source.grid, _place(session)),
+        PlaceExtractor(source.grid, session.settings.place),
     ]
     known = {
         column.name: _Known(spec.name, column, extractor)

@@ -34,7 +34,7 @@ def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
     statistics: dict[str, Statistics] = {}
     for spec in specs:
         lacking = {
-            (task.recording.recording_id, task.recording.content_hash)
+            (task.recording.recording_id, task.key(spec.name))
             for task in plan.tasks
             if spec.name in task.views
         }

@@ -35,7 +35,13 @@ from birdstack.store.settings_model import (
 
 PREFIX = "BIRDSTACK_"
 
-RESERVED_VARIABLES = ("BIRDSTACK_CONFIG", "BIRDSTACK_STORE", "BIRDSTACK_TEST_*")
+RESERVED_VARIABLES = (
+    "BIRDSTACK_CACHE",
+    "BIRDSTACK_CONFIG",
+    "BIRDSTACK_KILL_SEED",
+    "BIRDSTACK_STORE",
+    "BIRDSTACK_TEST_*",
+)
 """Variables with the prefix that are no settings; `*` stands for any ending."""
 
 M = TypeVar("M", bound=BaseModel)

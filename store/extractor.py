@@ -74,6 +74,13 @@ class Extractor(Protocol[Heard_contra]):
         """False if the number of windows is enough (a `KnownWindows` may then come instead)."""
         ...
 
+    def content_key(self, recording: Recording) -> str:
+        """What of the recording determines the numbers: they are made again when it changes.
+
+        For what is heard, `recording.content_hash`; for place and time, those as well.
+        """
+        ...
+
     def extract(
         self, sound: Heard_contra, recording: Recording, wanted: Collection[str]
     ) -> Mapping[str, Mapping[str, np.ndarray]]:
@@ -107,6 +114,10 @@ class SingleView:
     def specs(self) -> tuple[ViewSpec, ...]:
         """The one view."""
         return (self.spec,)
+
+    def content_key(self, recording: Recording) -> str:
+        """The file's bytes."""
+        return recording.content_hash
 
     def measure(self, sound: Any, recording: Recording) -> Mapping[str, np.ndarray]:
         """Values of every column of `spec`, each `[window]` or `[window, dim]`."""

@@ -18,10 +18,11 @@ from birdstack.store.commit import Commit, Part, Skip, new_run_id
 from birdstack.store.errors import ConflictError, StoreError
 from birdstack.store.executors import run_units
 from birdstack.store.extractor import Extractor, Source
-from birdstack.store.plan import make_plan
+from birdstack.store.plan import Plan, make_plan
 from birdstack.store.recordings import Recording
 from birdstack.store.replace import superseded, without_live
 from birdstack.store.run_config import RunConfig
+from birdstack.store.state import State
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
 from birdstack.store.store import Store
 from birdstack.store.unit import Receipt, Tally, Workshop
@@ -166,7 +167,7 @@ class _Run:
     ) -> RunReport:
         started_s = time.monotonic()
         before = self.store.log.head()
-        plan = make_plan(before, list(self.specs.values()), recordings, retry_skipped=retry_skipped)
+        plan = self._plan(before, recordings, retry_skipped=retry_skipped)
         self.report.total, self.report.already = len(recordings), plan.done
         self.report.still_skipped = list(plan.skipped)
         for spec in self.specs.values():
@@ -175,9 +176,7 @@ class _Run:
             self.report.adopted = adopt_orphans(self.store, list(self.specs.values()), plan)
             if self.report.adopted:
                 state = self.store.log.head()
-                plan = make_plan(
-                    state, list(self.specs.values()), recordings, retry_skipped=retry_skipped
-                )
+                plan = self._plan(state, recordings, retry_skipped=retry_skipped)
         self._activate()
         self.to_try = len(plan.tasks)
         self._show()
@@ -208,6 +207,15 @@ class _Run:
             self.report.warnings += warnings(spec, added, old)
         self.report.seconds = time.monotonic() - started_s
         return self.report
+
+    def _plan(self, state: State, recordings: Sequence[Recording], *, retry_skipped: bool) -> Plan:
+        return make_plan(
+            state,
+            list(self.specs.values()),
+            recordings,
+            retry_skipped=retry_skipped,
+            content_keys={spec.name: e.content_key for e in self.extractors for spec in e.specs},
+        )
 
     def _take(self, receipt: Receipt) -> None:
         self.waiting.append(receipt)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from birdstack.store.commit import Skip
 from birdstack.store.errors import UsageError
@@ -37,11 +37,17 @@ class Task:
         recording: what to hear.
         views: names of the views.
         windows: number of its windows, where another view knows it; else None.
+        keys: view -> content key, where it is not the file's hash.
     """
 
     recording: Recording
     views: tuple[str, ...]
     windows: int | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self, view: str) -> str:
+        """What of the recording determines the numbers of a view."""
+        return self.keys.get(view, self.recording.content_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ def make_plan(
     recordings: Sequence[Recording],
     *,
     retry_skipped: bool = False,
+    content_keys: Mapping[str, Callable[[Recording], str]] | None = None,
 ) -> Plan:
     """Compare what is wanted with what is there; nothing is read but the state.
 
@@ -87,6 +94,8 @@ def make_plan(
         specs: the views wanted.
         recordings: the recordings wanted.
         retry_skipped: forget earlier skips.
+        content_keys: view -> what of a recording determines its numbers; the file's hash for
+            views that are not named.
 
     Raises:
         UsageError: a recording is wanted twice (its rows would double).
@@ -97,22 +106,27 @@ def make_plan(
         message = f"{len(twice)} recordings are wanted more than once, e.g. {twice[0]!r}"
         raise UsageError(message, remedy="give each recording one id")
     holdings = [(spec, state.covered(spec.name, spec.recipe_hash)) for spec in specs]
+    key_of = content_keys or {}
     known = _known_windows(state)
     tasks, skipped, done = [], [], 0
     for recording in sorted(recordings, key=lambda r: r.recording_id):
         lacking, still_skipped = [], []
+        own_keys = {}
         for spec, holding in holdings:
+            key = recording.content_hash
+            if spec.name in key_of:
+                key = own_keys[spec.name] = key_of[spec.name](recording)
             held = holding.get(recording.recording_id)
-            if held is not None and held.content_hash == recording.content_hash:
+            if held is not None and held.content_hash == key:
                 continue
             skip = state.skips.get((spec.name, spec.recipe_hash, recording.recording_id))
-            if skip is not None and not retry_skipped and _still_holds(skip, recording):
+            if skip is not None and not retry_skipped and _still_holds(skip, key):
                 still_skipped.append(skip)
             else:
                 lacking.append(spec.name)
         if lacking:
             windows = known.get((recording.recording_id, recording.content_hash))
-            tasks.append(Task(recording, tuple(lacking), windows))
+            tasks.append(Task(recording, tuple(lacking), windows, own_keys))
         elif not still_skipped:
             done += 1
         skipped += still_skipped
@@ -128,5 +142,5 @@ def _known_windows(state: State) -> dict[tuple[str, str], int]:
     }
 
 
-def _still_holds(skip: Skip, recording: Recording) -> bool:
-    return skip.content_hash == recording.content_hash and skip.code not in TRANSIENT_CODES
+def _still_holds(skip: Skip, key: str) -> bool:
+    return skip.content_hash == key and skip.code not in TRANSIENT_CODES

@@ -110,7 +110,7 @@ class Workshop:
             try:
                 sound = self._open(task)
             except SkipRecording as skip:
-                skips += [_skip(rows[view].spec, task.recording, skip) for view in task.views]
+                skips += [_skip(rows[view].spec, task, skip) for view in task.views]
                 tally.add(skipped=1)
                 continue
             if sound.notes:
@@ -156,12 +156,12 @@ class Workshop:
             try:
                 found = extractor.extract(sound, task.recording, wanted)
             except SkipRecording as refusal:
-                missed += [_skip(rows[view].spec, task.recording, refusal) for view in wanted]
+                missed += [_skip(rows[view].spec, task, refusal) for view in wanted]
             except (BirdstackError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - one bad recording must cost one recording
                 failure = SkipRecording("extractor_error", f"{type(error).__name__}: {error}")
-                missed += [_skip(rows[view].spec, task.recording, failure) for view in wanted]
+                missed += [_skip(rows[view].spec, task, failure) for view in wanted]
             else:
                 for view in wanted:
                     if view not in found:
@@ -169,7 +169,7 @@ class Workshop:
                         raise SchemaError(message, remedy="return every wanted view")
                     spec = rows[view].spec
                     _check_shapes(spec, task.recording, sound.n_windows, found[view])
-                    rows[view].add(task.recording, sound.n_windows, found[view])
+                    rows[view].add(task, sound.n_windows, found[view])
         return missed
 
 
@@ -182,8 +182,9 @@ class _Rows:
     values: list[Mapping[str, np.ndarray]] = field(default_factory=list)
     statistics: Statistics = field(default_factory=dict)
 
-    def add(self, recording: Recording, n_windows: int, values: Mapping[str, np.ndarray]) -> None:
-        self.recordings.append(Covered(recording.recording_id, recording.content_hash, n_windows))
+    def add(self, task: Task, n_windows: int, values: Mapping[str, np.ndarray]) -> None:
+        key = task.key(self.spec.name)
+        self.recordings.append(Covered(task.recording.recording_id, key, n_windows))
         self.values.append(values)
 
     def write(self, files: Files, grid: WindowGrid) -> Part | None:
@@ -228,12 +229,12 @@ def _check_shapes(
             raise SchemaError(message, remedy=remedy)
 
 
-def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
+def _skip(spec: ViewSpec, task: Task, skip: SkipRecording) -> Skip:
     return Skip(
         view=spec.name,
         recipe=spec.recipe_hash,
-        recording_id=recording.recording_id,
-        content_hash=recording.content_hash,
+        recording_id=task.recording.recording_id,
+        content_hash=task.key(spec.name),
         code=skip.code,
         # The log and its tables are UTF-8; a file name in a reason need not be.
         reason=skip.reason.encode(errors="backslashreplace").decode(),
@@ -243,4 +244,4 @@ def _skip(spec: ViewSpec, recording: Recording, skip: SkipRecording) -> Skip:
 def skip_all(workshop: Workshop, task: Task, skip: SkipRecording) -> Receipt:
     """The receipt for a recording that no view of the task could be made for."""
     specs = [spec for spec in workshop.specs if spec.name in task.views]
-    return Receipt(skips=tuple(_skip(spec, task.recording, skip) for spec in specs))
+    return Receipt(skips=tuple(_skip(spec, task, skip) for spec in specs))

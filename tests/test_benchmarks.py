@@ -124,3 +124,41 @@ def test_a_document_without_markers_is_refused(timing: ModuleType, tmp_path: Pat
     document.write_text("head\n", "utf-8")
     with pytest.raises(SystemExit, match="must hold <!-- x: begin -->"):
         timing.write_section(document, "x", "text")
+
+
+@pytest.mark.slow
+def test_every_layout_returns_what_was_written_and_is_timed(tmp_path: Path) -> None:
+    """benchmarks/layouts.py ends only if each way to read agrees; sizes follow the layout."""
+    sizes = {
+        "windows": 300,
+        "dim": 16,
+        "vector-rows": 128,
+        "scalar-windows": 400,
+        "columns": 12,
+        "group": 5,
+        "constant": 2,
+        "scalar-rows": 64,
+        "rounds": 1,
+    }
+    flags = [text for name, size in sizes.items() for text in (f"--{name}", str(size))]
+    script = str(REPO / "benchmarks" / "layouts.py")
+    command = [sys.executable, script, *flags, "--workdir", str(tmp_path)]
+    as_json, as_tables = (
+        subprocess.run([*command, flag], capture_output=True, text=True, timeout=120, check=False)
+        for flag in ("--json", "--markdown")
+    )
+    assert as_json.returncode == 0, as_json.stdout + as_json.stderr
+    found = json.loads(as_json.stdout)
+    embeddings, scalars = found["embeddings"]["layouts"], found["scalars"]["layouts"]
+    for layouts, n_ways in ((embeddings, 6), (scalars, 7)):
+        for title, layout in layouts.items():
+            assert len(layout["seconds"]) + len(layout.get("refused", {})) == n_ways, title
+            assert all(way["cpu_s"] > 0 for way in layout["seconds"].values()), title
+    rounded, exact = (embeddings[f"float32, {bits}zstd 1, BSS"] for bits in ("10 bits, ", ""))
+    assert rounded["bytes"] < exact["bytes"], "rounding saves bytes"
+    footers = [scalars[f"{rows}, LZ4"]["footer_bytes"] for rows in (32, 64, 128)]
+    assert footers == sorted(footers, reverse=True), "fewer row groups, a smaller footer"
+    assert as_tables.returncode == 0, as_tables.stdout + as_tables.stderr
+    assert "| **64, LZ4** |" in as_tables.stdout
+    assert "| **float32, 10 bits, zstd 1, BSS** |" in as_tables.stdout
+    assert not list(tmp_path.iterdir()), "it cleans up"

@@ -15,7 +15,7 @@ REPO = Path(__file__).resolve().parent.parent
 INNER_TARGETS = {"door"}
 MAKE_VARIABLES = {
     *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"),
-    *("ARGS", "DATA", "ONLY", "PYTHON", "STORE"),
+    *("ARGS", "DATA", "DEMO", "ONLY", "PYTHON", "STORE"),
 }
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -57,15 +57,6 @@ def test_the_promised_targets_exist() -> None:
     assert promised <= _targets()
 
 
-def test_features_without_data_says_what_to_give() -> None:
-    """Without DATA the target fails at once and shows an example and the layouts."""
-    run = _make("features")
-    assert run.returncode == 2
-    assert "make features DATA=" in run.stderr
-    for layout in ("train_metadata.csv", "class folders", "soundscapes"):
-        assert layout in run.stderr
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone whose path has a space, with an installed command that notes how it is called.
@@ -94,6 +85,16 @@ def test_skipped_recordings_do_not_stop_a_chain_of_targets(
     run = _make("features", "DATA=birds", cwd=clone)
     assert (run.returncode == 0) == succeeds, run.stdout + run.stderr
     assert ("some recordings were skipped" in run.stdout) == (code == 3)
+
+
+def test_features_without_data_makes_demo_data(clone: Path) -> None:
+    """Without DATA the first command still has real audio work to do, and says on what."""
+    (clone / "code").write_text("0")
+    run = _make("features", cwd=clone)
+    called = re.findall(r"^<(.*)>$", run.stdout, flags=re.MULTILINE)
+    store = ["--store", "birdstack-store"]
+    assert called == ["demo", "birdstack-demo", "features", "birdstack-demo", *store]
+    assert "no DATA given" in run.stdout
 
 
 def test_features_passes_paths_and_flags_on_whole(clone: Path) -> None:

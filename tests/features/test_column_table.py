@@ -1,4 +1,4 @@
-"""The documented columns are the columns."""
+"""The documented features are the features."""
 
 from __future__ import annotations
 
@@ -6,35 +6,58 @@ from pathlib import Path
 
 import pytest
 
-from birdstack.features.column_table import column_table, reference_spec, with_table
-from birdstack.features.summaries import Series, row_columns
-from birdstack.store.views import Column, ViewSpec
+from birdstack.features.acoustic_config import GROUPS, AcousticConfig
+from birdstack.features.column_table import TITLES, features_markdown, group_table, with_features
+from birdstack.features.feature import feature
+from birdstack.features.registry import all_features, group_feature_columns, isolated
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "acoustic-view.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "features.md"
 
 
-def test_the_page_is_in_step_with_the_spec():
-    """Rewriting the page's table changes nothing; if it does, run the module's command."""
+def test_the_page_is_in_step_with_the_registry():
+    """Rewriting the page's tables changes nothing; if it does, run the module's command."""
     page = PAGE.read_text("utf-8")
-    assert with_table(page, column_table(reference_spec())) == page
+    assert with_features(page, features_markdown()) == page
 
 
-def test_the_page_counts_the_columns():
-    """The number of columns in the text is that of the view."""
-    assert f"{len(reference_spec().columns)} columns" in PAGE.read_text("utf-8")
+def test_every_feature_and_group_is_on_the_page():
+    """Each feature has a row with its source, each group a section."""
+    page = PAGE.read_text("utf-8")
+    assert set(TITLES) == set(GROUPS)
+    for group in GROUPS:
+        assert f"### `acoustic/{group}`" in page
+    for each in all_features():
+        assert f"| `{each.name}` |" in page
+        assert each.source.replace("|", r"\|") in page
 
 
-def test_columns_of_one_quantity_share_a_row():
-    """Numbers and statistics fold into one row with a count; a bar in the text is escaped."""
-    band = Series("band", "sum |S|", "dB", 0.0, 8.0)
-    columns = (*row_columns(band, 2), Column("level", high=1.5, description="level"))
-    assert column_table(ViewSpec("acoustic", columns, {})).splitlines()[2:] == [
-        r"| `band_NN` | mean, std | 4 | dB | 0 | 8 | sum \|S\| |",
-        "| `level` |  | 1 |  |  | 1.5 | level |",
-    ]
+def test_a_feature_is_one_row():
+    """Bands and statistics fold into one row with a count; a bar in a formula is escaped."""
+    with isolated():
+
+        @feature(
+            group="onset",
+            formula="sum |S| over {c.hop} samples",
+            source="nobody",
+            needs=("magnitude",),
+            unit="dB",
+            low=0.0,
+            high=8.0,
+            rows=2,
+            statistics=("mean", "std"),
+        )
+        def onset_band(_window):
+            raise NotImplementedError
+
+        columns = group_feature_columns("onset", AcousticConfig(), 32000)
+        last = group_table("onset", columns).splitlines()[-1]
+    assert last == (
+        r"| `onset_band` | 4: `_NN_(mean, std)` | dB | 0 | 8 | sum \|S\| over 512 samples "
+        "| nobody |  |  |  |  |"
+    )
 
 
 def test_a_page_without_markers_is_refused():
-    """Nothing is guessed about where a table belongs."""
+    """Nothing is guessed about where the tables belong."""
     with pytest.raises(ValueError, match="the page must hold"):
-        with_table("# A page\n", "| table |")
+        with_features("# A page\n", "| table |")

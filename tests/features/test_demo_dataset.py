@@ -314,3 +314,20 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     finally:
         os.close(handle)
     assert make_demo(tmp_path / "birds", TINY).made
+
+
+def test_a_full_disk_is_told_and_the_run_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the file system names the place and the remedy; nothing is half there."""
+
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demo_dataset, "_write", no_room)
+        with pytest.raises(DatasetError, match="No space left") as told:
+            make_demo(tmp_path / "birds", TINY)
+    assert "run it again" in told.value.remedy
+    assert not (tmp_path / "birds").exists()
+    assert make_demo(tmp_path / "birds", TINY).made

@@ -322,6 +322,21 @@ def test_a_group_is_added_without_the_others(birds: Path):
     assert birdstack("features", "--store", "shelf", "--group", "indeces").code == 2
 
 
+def test_a_corrected_place_is_heard_of(birds: Path, shelf: Path):
+    """New metadata make the view of place again, and nothing that was heard."""
+    table = birds / "train_metadata.csv"
+    table.write_text(table.read_text("utf-8").replace("40.5,-1.25", "-33.0,-1.25"), "utf-8")
+
+    ran = birdstack("features", birds, "--store", shelf)
+
+    assert ran.code == 0, ran.err
+    store = Store.open(shelf)
+    assert {part.view for part in store.log.read(store.snapshot().version).add} == {"place"}
+    changed = store.view("place").filter(pl.col("latitude") == -33.0).collect()
+    assert changed["recording_id"].unique().to_list() == ["train_audio/bird0/XC0001.ogg"]
+    assert store.snapshot().covered("place").keys() == store.snapshot().covered("acoustic").keys()
+
+
 def test_damage_is_found_and_mended(birds: Path, shelf: Path):
     """The part is named by verify the part, --repair takes it out, the next run makes it again."""
     wanted = Store.open(shelf).view("acoustic").collect()

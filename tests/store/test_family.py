@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,10 @@ class Song:
     def specs(self) -> tuple[ViewSpec, ...]:
         """One view for each group."""
         return tuple(_spec(group, self.version) for group in self.groups)
+
+    def content_key(self, recording: Recording) -> str:
+        """The file's bytes, and the site for a view that says so."""
+        return recording.content_hash
 
     def extract(
         self, sound: KnownWindows, recording: Recording, wanted: Collection[str]
@@ -243,3 +247,29 @@ def test_ls_and_describe_show_the_family_and_its_members(store: Store):
         snapshot.recipe_of("song")
     with pytest.raises(UsageError, match="did you mean 'song'"):
         snapshot.view("sung")
+
+
+def test_a_view_of_metadata_is_made_again_when_they_change(store: Store):
+    """What determines a view's numbers is more than the file for views such as place."""
+
+    class Site(SingleView):
+        spec = ViewSpec("site", (Column("latitude"),), {"site": 1})
+        needs_sound = False
+
+        def content_key(self, recording):
+            return f"{recording.content_hash}|{recording.latitude}"
+
+        def measure(self, sound, recording):
+            return {"latitude": np.full(sound.n_windows, recording.latitude, dtype="f4")}
+
+    known = [replace(recording, latitude=1.0) for recording in recordings(3)]
+    fill(store, Song(), known)
+    fill(store, Site(), known)
+    corrected = [known[0], replace(known[1], latitude=50.0), known[2]]
+
+    assert fill(store, Song(), corrected).opened == 0
+    assert fill(store, Site(), corrected).opened == 0, "the windows are known"
+
+    frame = store.view("site").collect()
+    assert frame.filter(pl.col("recording_id") == "r0001")["latitude"].to_list() == [50.0, 50.0]
+    assert frame.height == 1 + 2 + 3
