@@ -24,7 +24,7 @@ _SONG = f"the level of the frame from {_BAND}"
 @feature(
     group="activity",
     formula=f"share of log-mel cells more than {_ACTIVE_DB:g} dB above {_FLOOR}",
-    source="after Towsey 2013, acoustic activity",
+    source="after Towsey et al. 2014, acoustic activity",
     needs=("mel_relative_db",),
     low=0.0,
     high=1.0,
@@ -38,7 +38,7 @@ def activity_cell_share(window: HeardWindow) -> float:
     group="activity",
     formula=f"share of frames in which more than {_ACTIVE_BAND_SHARE:.0%} of the log-mel cells "
     f"lie more than {_ACTIVE_DB:g} dB above {_FLOOR}",
-    source="after Towsey 2013, acoustic activity",
+    source="after Towsey et al. 2014, acoustic activity",
     needs=("mel_relative_db",),
     low=0.0,
     high=1.0,
@@ -52,7 +52,7 @@ def activity_frame_share(window: HeardWindow) -> float:
 @feature(
     group="activity",
     formula=f"95th percentile over log-mel cells of the height above {_FLOOR}, at least 0",
-    source="a signal-to-noise ratio; after Towsey 2013",
+    source="a signal-to-noise ratio; after Towsey et al. 2014",
     needs=("mel_relative_db",),
     unit="dB",
     low=0.0,
@@ -67,7 +67,7 @@ def activity_snr_db(window: HeardWindow) -> float:
     group="activity",
     formula=f"share of frames where {_SONG} lies more than {_ACTIVE_DB:g} dB above its "
     f"{_FLOOR_PERCENTILE}th percentile",
-    source="after Towsey 2013, acoustic activity, in the song band",
+    source="after Towsey et al. 2014, acoustic activity, in the song band",
     needs=("song_power",),
     low=0.0,
     high=1.0,
@@ -81,7 +81,7 @@ def activity_song_frame_share(window: HeardWindow) -> float:
     group="activity",
     formula=f"95th less {_FLOOR_PERCENTILE}th percentile over frames of the level from {_BAND}, "
     f"levels floored {TOP_DB:g} dB below the loudest frame",
-    source="a signal-to-noise ratio; after Towsey 2013",
+    source="a signal-to-noise ratio; after Towsey et al. 2014",
     needs=("song_power",),
     unit="dB",
     low=0.0,
@@ -97,7 +97,7 @@ def activity_song_snr_db(window: HeardWindow) -> float:
     group="activity",
     formula=f"runs of frames where {_SONG} lies more than {_ACTIVE_DB:g} dB above its "
     f"{_FLOOR_PERCENTILE}th percentile, a second",
-    source="after Towsey 2013, acoustic events",
+    source="after Towsey et al. 2014, acoustic events",
     needs=("song_power",),
     unit="1/s",
     low=0.0,
@@ -112,7 +112,7 @@ def activity_song_event_rate(window: HeardWindow) -> float:
 @feature(
     group="activity",
     formula="mean length of such runs as activity_song_event_rate counts; 0 if there is none",
-    source="after Towsey 2013, acoustic events",
+    source="after Towsey et al. 2014, acoustic events",
     needs=("song_power",),
     unit="s",
     low=0.0,

@@ -30,6 +30,8 @@ _SHAPE_STAGES: dict[str, Stage] = {
     "mel_db": "mel",
     "mel_relative_db": "mel",
     "song_power": "song",
+    "magnitude": "power",
+    "power": "power",
 }
 """What a feature without a kernel may need, and the stage of the pass that gives it."""
 
@@ -185,10 +187,9 @@ class _Part:
     def stages(self) -> set[Stage]:
         if self.fused is not None:
             return set(self.fused.stages)
-        needs = set(self.feature.needs)
-        stages = {_SHAPE_STAGES[need] for need in needs & _SHAPE_STAGES.keys()}
-        spectral = needs & (INPUTS.keys() - {"samples"})
-        return stages or ({"mel"} if spectral else set())
+        needs = set(self.feature.needs) & INPUTS.keys() - {"samples"}
+        # An input that is not listed here is derived from the power.
+        return {_SHAPE_STAGES.get(need, "power") for need in needs}
 
     def measure(self, heard: HeardPass) -> np.ndarray:
         if self.fused is None:

@@ -8,18 +8,19 @@ A registered feature without a function here is computed by its own, from the sa
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from birdstack.features import indices, pcen, rhythm
+from birdstack.features import indices, modulation, pcen, rhythm
 from birdstack.features.activity import _ACTIVE_BAND_SHARE, _ACTIVE_DB, _FLOOR_PERCENTILE
 from birdstack.features.cepstrum import DELTA_WIDTH
 from birdstack.features.feature import Feature
 from birdstack.features.fused_window import HeardPass, Stage, quantile
-from birdstack.features.spectrum import TINY
+from birdstack.features.spectrum import TINY, TOP_DB
 from birdstack.features.waveform import FLOOR_DB
 
 Values = Mapping[str, np.ndarray]
@@ -172,20 +173,17 @@ def _pcen(heard: HeardPass) -> Values:
         state = pcen._first_state(energy, owner.config, owner.sample_rate_hz).ravel()  # noqa: SLF001 - the same state
         owner.memory[_STATE] = state
     owner.spectral.kernels["smooth_rows"](
-        mel, heard.n_frames, pcen.ENERGY_SCALE, decay, heard.frames_to_next, state, smooth
+        mel, heard.n_frames, pcen.ENERGY_SCALE, decay, heard.frames_to_next, 1e-6, state, smooth
     )
-    gained = smooth + 1e-6
-    np.log(gained, out=gained)
-    gained *= -0.98
-    np.exp(gained, out=gained)
-    gained *= mel
-    gained *= pcen.ENERGY_SCALE
-    # sqrt(x + 2) - sqrt(2), without the cancellation at small x
-    root = gained + 2.0
-    np.sqrt(root, out=root)
-    root += math.sqrt(2.0)
-    gained /= root
-    return heard.moments(_grouped(heard, gained))
+    gains = np.log(smooth)
+    gains *= -0.98
+    np.exp(gains, out=gains)
+    n_bands, n_mels = owner.config.n_bands, owner.config.n_mels
+    bands = np.empty((n_bands, mel.shape[1]))
+    owner.spectral.kernels["compress_rows"](
+        mel, gains, heard.n_frames, pcen.ENERGY_SCALE, 2.0, n_mels // n_bands, bands
+    )
+    return heard.moments(bands)
 
 
 # --- spectral, contrast ---------------------------------------------------------------------
@@ -286,18 +284,46 @@ def _onset_periodicity(heard: HeardPass) -> Values:
 @_fused("activity_cell_share", "activity_frame_share", "activity_snr_db", stages=("mel",))
 def _heights(heard: HeardPass) -> Values:
     level_db = heard.mel_relative_db[:, : heard.n_frames]
-    in_order = np.sort(level_db, axis=1)
-    height_db = level_db - quantile(in_order, _FLOOR_PERCENTILE / 100)[:, np.newaxis]
-    active = height_db > _ACTIVE_DB
-    cells = height_db.ravel()
+    floors_db = quantile(np.sort(level_db, axis=1), _FLOOR_PERCENTILE / 100)
+    active = np.empty(heard.n_frames, dtype=np.int64)
+    heard.owner.spectral.kernels["count_active"](
+        heard.mel_relative_db, floors_db, heard.n_frames, _ACTIVE_DB, active
+    )
+    cells = (level_db - floors_db[:, np.newaxis]).ravel()
     place = 0.95 * (len(cells) - 1)
-    cells.partition(int(place))
-    low = cells[int(place)]
-    high = cells[int(place) + 1 :].min(initial=np.inf) if place > int(place) else low
+    below = int(place)
+    cells.partition(below)
+    low = cells[below]
+    high = cells[below + 1 :].min(initial=np.inf) if below + 1 < len(cells) else low
     return _plain(
-        active.mean(),
-        (active.sum(axis=0) / len(active) > _ACTIVE_BAND_SHARE).mean(),
-        max(low + (high - low) * (place - int(place)), 0.0),
+        active.sum() / len(cells),
+        (active / len(level_db) > _ACTIVE_BAND_SHARE).mean(),
+        max(low + (high - low) * (place - below), 0.0),
+    )
+
+
+@_fused(
+    *("activity_song_frame_share", "activity_song_snr_db"),
+    *("activity_song_event_rate", "activity_song_event_s"),
+    stages=("song",),
+)
+def _song_activity(heard: HeardPass) -> Values:
+    power = heard.owner.song_frames[: heard.n_frames]
+    level_db = np.zeros(len(power))
+    loudest = power.max()
+    if loudest > TINY:
+        level_db = np.maximum(10 * np.log10(np.maximum(power / loudest, TINY)), -TOP_DB)
+    in_order = np.sort(level_db)[np.newaxis]
+    floor_db = float(quantile(in_order, _FLOOR_PERCENTILE / 100)[0])
+    active = level_db > floor_db + _ACTIVE_DB
+    runs = int(active[0]) + int(np.count_nonzero(active[1:] & ~active[:-1]))
+    count = int(np.count_nonzero(active))
+    frame_rate_hz = heard.owner.sample_rate_hz / heard.owner.config.hop
+    return _plain(
+        count / len(active),
+        float(quantile(in_order, 0.95)[0]) - floor_db,
+        runs * frame_rate_hz / len(active),
+        count / (runs * frame_rate_hz) if runs else 0.0,
     )
 
 
@@ -332,8 +358,10 @@ def _shares_above(heard: HeardPass, step_hz: int) -> np.ndarray:
     low, high = owner.index_bins
     bin_hz = owner.sample_rate_hz / owner.config.n_fft
     n_steps = indices._n_steps(owner.config, step_hz)  # noqa: SLF001 - the same bands
+    if owner.loudest <= 0:
+        return np.zeros(n_steps)
     first, stop = _steps((low, high), bin_hz, n_steps, step_hz)
-    running = np.concatenate([[0], np.cumsum(owner.counts[low:high])])
+    running = np.concatenate([[0], np.cumsum(owner.counts)])
     return np.asarray((running[stop] - running[first]) / ((stop - first) * heard.n_frames))
 
 
@@ -378,3 +406,51 @@ def _entropies(heard: HeardPass) -> Values:
     hf = indices.evenness(heard.owner.sums[1, low:high] / heard.n_frames)
     ht = indices.evenness(heard.owner.index_frames[: heard.n_frames])
     return _plain(hf, ht, hf * ht)
+
+
+# --- modulation -----------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def _rates(n_frames: int, frame_rate_hz: float) -> tuple[np.ndarray, np.ndarray, slice]:
+    """Modulation frequencies, where each band of `modulation` begins, and the rates' place."""
+    rates_hz = np.fft.rfftfreq(n_frames, 1 / frame_rate_hz)
+    edges = np.searchsorted(rates_hz, modulation.EDGES_HZ)
+    low, high = np.searchsorted(rates_hz, modulation._RATES_HZ).tolist()  # noqa: SLF001 - the same rates
+    return rates_hz, edges, slice(low, high)
+
+
+def _modulation_energy(heard: HeardPass) -> np.ndarray:
+    """Mean square of the song band's envelope at each modulation frequency, `[rate]`."""
+    envelope = np.sqrt(heard.owner.song_frames[: heard.n_frames])
+    n_frames = len(envelope)
+    level = envelope.mean()
+    silent = np.zeros(n_frames // 2 + 1)
+    if level <= TINY:
+        return silent
+    relative = envelope / level - 1.0
+    if np.abs(relative).max() < modulation._SILENT:  # noqa: SLF001 - the same limit
+        return silent
+    return 2 * np.abs(np.fft.rfft(relative) / n_frames) ** 2
+
+
+@_fused("modulation", stages=("song",))
+def _modulation(heard: HeardPass) -> Values:
+    energy = heard.once(_modulation_energy)
+    frame_rate_hz = heard.owner.sample_rate_hz / heard.owner.config.hop
+    _, edges, _ = _rates(heard.n_frames, frame_rate_hz)
+    running = [energy[low:high].sum() for low, high in itertools.pairwise(edges.tolist())]
+    return {"": np.sqrt(running)}
+
+
+@_fused("modulation_rate", "modulation_regularity", stages=("song",))
+def _modulation_peak(heard: HeardPass) -> Values:
+    frame_rate_hz = heard.owner.sample_rate_hz / heard.owner.config.hop
+    rates_hz, _, inside = _rates(heard.n_frames, frame_rate_hz)
+    energy = heard.once(_modulation_energy)[inside]
+    total = energy.sum()
+    if total <= 0:
+        return _plain(0.0, 0.0)
+    peak = int(energy.argmax())
+    near = energy[max(peak - 1, 0) : peak + 2].sum()
+    return _plain(rates_hz[inside][peak], min(near / total, 1.0))

@@ -174,7 +174,7 @@ def flatness_lanes(power, low, high, floor, relative_floor, first, out_frames):
                 value = value if value > least[lane] else least[lane]
                 total[lane] += value
                 product[lane] *= value
-            if k % 8 == 7 or k == high - 1:
+            if k % 16 == 15 or k == high - 1:
                 # One logarithm a frame: exponents are summed as integers on the way.
                 for lane in range(LANES):
                     exponent[lane] += (bits[lane] >> 52) - 1023
@@ -267,22 +267,25 @@ def band_power(power, low, high, first, out_frames):
             out_frames[at + lane] = total[lane]
 
 
-def loudest_cell(power, low, high):
-    """Largest power within the bins `[low, high)`."""
+def keep_cells(power, low, high, out_cells):
+    """Copy the bins `[low, high)` in float32; returns the largest power among them."""
     loudest = np.zeros(LANES, power.dtype)
     for group in range(power.shape[0]):
         for k in range(low, high):
             row = power[group, k]
+            out = out_cells[group, k - low]
             for lane in range(LANES):
+                out[lane] = row[lane]
                 loudest[lane] = row[lane] if row[lane] > loudest[lane] else loudest[lane]
     return loudest.max()
 
 
-def count_above(power, threshold, low, high, out_counts):
-    """Number of frames in which each bin of `[low, high)` reaches a power: `[bin]`."""
-    for group in range(power.shape[0]):
-        for k in range(low, high):
-            row = power[group, k]
+def count_above(cells, threshold, out_counts):
+    """Number of frames in which each bin of `cells [group, bin, lane]` reaches a power."""
+    out_counts[:] = 0
+    for group in range(cells.shape[0]):
+        for k in range(cells.shape[1]):
+            row = cells[group, k]
             count = 0
             for lane in range(LANES):
                 count += 1 if row[lane] >= threshold else 0
@@ -305,16 +308,29 @@ def row_moments(rows, n_frames, out_means, out_deviations):
 
 
 def weigh_rows(weights, rows, n_frames, out_rows):
-    """Product of `weights [out, row]` with `rows [row, frame]`."""
+    """Product of `weights [out, row]` with `rows [row, frame]`, four rows at a time."""
+    n_rows = rows.shape[0]
+    whole = n_rows // 4 * 4
     for o in range(weights.shape[0]):
         out = out_rows[o, :n_frames]
         out[:] = 0.0
-        for r in range(rows.shape[0]):
-            weight = weights[o, r]
-            if weight != 0.0:
-                row = rows[r, :n_frames]
+        for r in range(0, whole, 4):
+            a = weights[o, r]
+            b = weights[o, r + 1]
+            c = weights[o, r + 2]
+            d = weights[o, r + 3]
+            if a != 0.0 or b != 0.0 or c != 0.0 or d != 0.0:
+                first = rows[r, :n_frames]
+                second = rows[r + 1, :n_frames]
+                third = rows[r + 2, :n_frames]
+                fourth = rows[r + 3, :n_frames]
                 for t in range(n_frames):
-                    out[t] += weight * row[t]
+                    pair = a * first[t] + b * second[t]
+                    out[t] += pair + (c * third[t] + d * fourth[t])
+        for r in range(whole, n_rows):
+            row = rows[r, :n_frames]
+            for t in range(n_frames):
+                out[t] += weights[o, r] * row[t]
 
 
 def delta_deviations(rows, n_frames, slope, curve, out_slopes, out_curves):
@@ -351,8 +367,11 @@ def delta_deviations(rows, n_frames, slope, curve, out_slopes, out_curves):
                 out_curves[r] = deviation
 
 
-def smooth_rows(mel, n_frames, scale, decay, frames_to_next, state, out_smooth):
-    """Exponential mean of `mel * scale` over frames; moves `state [mel]` to the next window."""
+def smooth_rows(mel, n_frames, scale, decay, frames_to_next, floor, state, out_smooth):
+    """`floor` plus the exponential mean of `mel * scale` over frames.
+
+    Moves `state [mel]` on to the start of the next window.
+    """
     keep = 1.0 - decay
     for m in range(mel.shape[0]):
         row = mel[m]
@@ -360,12 +379,39 @@ def smooth_rows(mel, n_frames, scale, decay, frames_to_next, state, out_smooth):
         carried = state[m]
         for t in range(n_frames):
             mean = decay * (row[t] * scale) + carried
-            out[t] = mean
+            out[t] = mean + floor
             carried = keep * mean
             if t + 1 == frames_to_next:
                 state[m] = carried
         if frames_to_next > n_frames:
             state[m] = carried
+
+
+def compress_rows(mel, gains, n_frames, scale, bias, width, out_bands):
+    """Means over `width` neighbouring rows of `sqrt(mel scale gain + bias) - sqrt(bias)`."""
+    root = math.sqrt(bias)
+    for band in range(out_bands.shape[0]):
+        out = out_bands[band]
+        out[:] = 0.0
+        for m in range(band * width, (band + 1) * width):
+            row = mel[m]
+            gain = gains[m]
+            for t in range(n_frames):
+                energy = row[t] * scale * gain[t]
+                # The difference of roots, without its cancellation at small energies.
+                out[t] += energy / (math.sqrt(energy + bias) + root)
+        for t in range(n_frames):
+            out[t] /= width
+
+
+def count_active(rows, floors, n_frames, active, out_frames):
+    """Rows that lie more than `active` above their floor, in each frame: `[frame]`."""
+    out_frames[:] = 0
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        threshold = floors[r]
+        for t in range(n_frames):
+            out_frames[t] += 1 if row[t] - threshold > active else 0
 
 
 def rises(mel_db, n_frames, out_rises):
@@ -471,8 +517,8 @@ KERNELS = {
         _REORDERED,
     ),
     "band_power": (band_power, "void(F[:, :, ::1], i8, i8, i8, f8[::1])", _ORDERED),
-    "loudest_cell": (loudest_cell, "f8(F[:, :, ::1], i8, i8)", _REORDERED),
-    "count_above": (count_above, "void(F[:, :, ::1], f8, i8, i8, i8[::1])", _REORDERED),
+    "keep_cells": (keep_cells, "f8(F[:, :, ::1], i8, i8, f4[:, :, ::1])", _ORDERED),
+    "count_above": (count_above, "void(f4[:, :, ::1], f4, i8[::1])", _REORDERED),
     "row_moments": (row_moments, "void(f8[:, ::1], i8, f8[::1], f8[::1])", _REORDERED),
     "weigh_rows": (weigh_rows, "void(f8[:, ::1], f8[:, ::1], i8, f8[:, ::1])", _ORDERED),
     "delta_deviations": (
@@ -482,9 +528,15 @@ KERNELS = {
     ),
     "smooth_rows": (
         smooth_rows,
-        "void(f8[:, ::1], i8, f8, f8, i8, f8[::1], f8[:, ::1])",
+        "void(f8[:, ::1], i8, f8, f8, i8, f8, f8[::1], f8[:, ::1])",
         _ORDERED,
     ),
+    "compress_rows": (
+        compress_rows,
+        "void(f8[:, ::1], f8[:, ::1], i8, f8, f8, i8, f8[:, ::1])",
+        _ORDERED,
+    ),
+    "count_active": (count_active, "void(f8[:, ::1], f8[::1], i8, f8, i8[::1])", _ORDERED),
     "rises": (rises, "void(f8[:, ::1], i8, f8[::1])", _ORDERED),
     "autocorrelations": (autocorrelations, "void(f8[::1], i8, f8[::1])", _REORDERED),
     "wave_sums": (wave_sums, "void(f4[::1], i8, f8[::1], i8[::1], f8[::1])", _REORDERED),

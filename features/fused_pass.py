@@ -1,7 +1,7 @@
 """One transform of a window, and all that is read off it, block by block in the cache.
 
 `SpectralPass` is shared by the acoustic views and the networks' pictures: it frames, windows
-and transforms 64 frames at a time and hands each block to kernels while it is still in the
+and transforms 32 frames at a time and hands each block to kernels while it is still in the
 processor's cache. (Transforming 48 windows at once is slower than one at a time: the frames
 fall out of the cache.) Its buffers are reused from window to window, so a pass belongs to
 one thread; `thread_pass` keeps one for each.
@@ -19,7 +19,7 @@ from birdstack.features.fused_kernels import LANES
 from birdstack.features.fused_plan import FrontEnd, hann, sparse_mel
 from birdstack.features.kernel_cache import Kernels, Precision, load_kernels
 
-BLOCK = 4 * LANES
+BLOCK = 2 * LANES
 """Frames that are transformed at a time."""
 
 _POWER_FLOOR = 1e-10  # librosa's amin

@@ -20,7 +20,9 @@ from birdstack.features.fused_plan import FrontEnd, contrast_bands
 from birdstack.features.kernel_cache import Precision
 from birdstack.features.spectrum import POWER_FLOOR, TOP_DB, HeardWindow
 
-Stage = Literal["mel", "shape", "flatness", "contrast", "bins", "cells", "index", "song", "wave"]
+Stage = Literal[
+    "power", "mel", "shape", "flatness", "contrast", "bins", "cells", "index", "song", "wave"
+]
 """A reading of the pass: what costs time, and is left out where nobody needs it."""
 
 _MAGNITUDE = {"shape", "bins"}
@@ -39,10 +41,11 @@ class AcousticPass:
         precision: of the transform.
 
     Attributes:
-        spectral: the pass itself.
+        spectral: the pass itself; its `power` is this window's only if stage "power" ran.
         memory: state of the recording, as in `HeardWindow`; empty at its start.
         sums: sums over frames of magnitude, power and change, `[3, bin]`.
-        counts: frames in which each bin reaches the threshold of ADI, `[bin]`.
+        counts: frames in which each bin within the limits of the indices reaches the
+            threshold of ADI, `[bin]`.
         loudest: largest power within the limits of the indices.
     """
 
@@ -57,10 +60,11 @@ class AcousticPass:
         self.song_bins = self.front_end.bins_between(config.song_fmin_hz, config.song_fmax_hz)
         self.bands = contrast_bands(config, self.front_end)
         self.memory: dict[str, Any] = {}
-        self._magnitude = np.zeros((BLOCK // LANES, self.front_end.n_bins, LANES), dtype=precision)
+        block = (BLOCK // LANES, self.front_end.n_bins, LANES)
+        self._power, self._magnitude = np.zeros(block, precision), np.zeros(block, precision)
         self._last = np.zeros(self.front_end.n_bins, dtype=precision)
         self.sums = np.zeros((3, self.front_end.n_bins))
-        self.counts = np.zeros(self.front_end.n_bins, dtype=np.int64)
+        self.counts = np.zeros(self.index_bins[1] - self.index_bins[0], dtype=np.int64)
         self.loudest = 0.0
         self._room = -1
 
@@ -82,9 +86,12 @@ class AcousticPass:
         n_frames, frequencies_hz = self.front_end.n_frames(len(samples)), self._frequencies_hz
         low, high = self.index_bins
         self.sums[...] = 0.0
+        self.loudest = 0.0
         for first, spectrum, groups in spectral.blocks(samples):
-            power = spectral.power_groups[groups]
-            magnitude = self._magnitude[: len(power)]
+            count = groups.stop - groups.start
+            # The whole window's power would fall out of the cache: kept only where asked for.
+            power = spectral.power_groups[groups] if "power" in stages else self._power[:count]
+            magnitude = self._magnitude[:count]
             kernels["power_lanes"](spectrum, bool(stages & _MAGNITUDE), power, magnitude)
             if "mel" in stages:
                 spectral.add_mel(power, first)
@@ -101,13 +108,17 @@ class AcousticPass:
                 kernels["bin_sums"](magnitude, power, first, n_frames, self._last, self.sums)
             if "index" in stages:
                 kernels["band_power"](power, low, high, first, self.index_frames)
+            if "cells" in stages:
+                loudest = kernels["keep_cells"](power, low, high, self._cells[groups])
+                self.loudest = max(self.loudest, loudest)
             if "song" in stages:
                 kernels["band_power"](power, *self.song_bins, first, self.song_frames)
         spectral.close_mel()
         if "contrast" in stages:
             self._sort_rows(n_frames)
         if "cells" in stages:
-            self._count_cells()
+            threshold = np.float32(self.loudest * 1e-5)  # 50 dB below
+            spectral.kernels["count_above"](self._cells, threshold, self.counts)
 
     def _sort_rows(self, n_frames: int) -> None:
         """Loudest and softest bins: sorting whole bands beats selecting, since it vectorises."""
@@ -118,14 +129,6 @@ class AcousticPass:
                 self._rows[:, start:stop].sort(axis=1)
             start = stop
         self.spectral.kernels["extreme_rows"](self._rows, self.bands, n_frames, self.peaks, self.valleys)
-
-    def _count_cells(self) -> None:
-        power, (low, high) = self.spectral.power_groups, self.index_bins
-        self.counts[...] = 0
-        self.loudest = self.spectral.kernels["loudest_cell"](power, low, high)
-        if self.loudest > 0:
-            threshold = self.loudest * 1e-5  # 50 dB below
-            self.spectral.kernels["count_above"](power, threshold, low, high, self.counts)
 
     def _hear_wave(self, samples: np.ndarray) -> None:
         front_end, kernels = self.front_end, self.spectral.kernels
@@ -153,7 +156,9 @@ class AcousticPass:
         self._rows = np.zeros((n_frames, int((self.bands[:, 1] - self.bands[:, 0]).sum())), np.float32)
         self.peaks, self.valleys = np.zeros((2, len(self.bands), n_frames))
         self.wave, self.whole = np.zeros((2, n_frames)), np.zeros(3)
-        self.smooth = np.zeros((self.front_end.n_mels, width))
+        self.smooth = np.ones((self.front_end.n_mels, width))
+        cells = (width // LANES, len(self.counts), LANES)
+        self._cells = np.zeros(cells, dtype=np.float32)
 
 
 class HeardPass:

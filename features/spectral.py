@@ -121,7 +121,7 @@ def spectral_band_flatness(window: HeardWindow) -> np.ndarray:
     group="spectral",
     formula="frequency of the largest bin of the window's mean power spectrum from "
     "{c.index_fmin_hz:g} to {c.index_fmax_hz:g} Hz; 0 in silence",
-    source="dominant frequency, as in seewave::dfreq of the mean spectrum (Sueur et al. 2008)",
+    source="peak of the mean spectrum, as seewave::meanspec has it (Sueur et al. 2008)",
     needs=("power", "index_band"),
     unit="Hz",
     low=0.0,
