@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from _store_data import content_hash
 from timing import Timing
 
 from birdstack.store.catalog import load_recordings
-from birdstack.store.extractor import SingleView
+from birdstack.store.extractor import Extractor, SingleView
 from birdstack.store.materialise import materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.run_config import RunConfig
@@ -121,40 +121,62 @@ def _lance_commits(path: Path, values: np.ndarray) -> Callable[[int], None]:
     return commit
 
 
-class _Spec(SingleView):
-    """A source and extractor for the acoustic view's specification, without any sound."""
+class _Constant:
+    """Stands for an extractor of the command: its views, filled with a constant, no sound."""
 
-    def __init__(self, spec: ViewSpec) -> None:
-        self.spec = spec
+    def __init__(self, extractor: Extractor[Any]) -> None:
+        self.specs = extractor.specs
+        self.needs_sound = True
+        self.content_key = extractor.content_key
+
+    def extract(
+        self,
+        sound: _Opened,
+        recording: Recording,  # noqa: ARG002
+        wanted: Collection[str],
+    ) -> dict[str, dict[str, np.ndarray]]:
+        return {
+            spec.name: {c.name: _constant(c, sound.n_windows) for c in spec.columns}
+            for spec in self.specs
+            if spec.name in wanted
+        }
+
+
+def _constant(column: Column, n_windows: int) -> np.ndarray:
+    if column.dtype == "str":
+        return np.full(n_windows, None, dtype=object)
+    return np.full(n_windows, 0.5, dtype=column.dtype)
+
+
+class _OneWindow:
+    """A source whose every recording has one window."""
 
     def open(self, recording: Recording) -> _Opened:  # noqa: ARG002
         return _Opened(1)
-
-    def measure(self, sound: _Opened, recording: Recording) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {c.name: np.full(sound.n_windows, 0.5, dtype=c.dtype) for c in self.spec.columns}
 
 
 def nothing_to_do(folder: Path, recordings: int, rounds: int) -> dict[str, Timing]:
     """Time a run that has nothing to do, by the engine and by the whole command.
 
-    The store holds the acoustic view of `recordings` recordings with the specification that
-    the command computes, filled with a constant; each recording's file exists and is empty,
+    The store holds every view that the command makes, for `recordings` recordings, with the
+    very specifications, filled with a constant; each recording's file exists and is empty,
     since the command looks at size and time of every file.
     """
-    from birdstack.features.acoustic import AcousticConfig, AcousticExtractor  # noqa: PLC0415
-    from birdstack.features.audio import AudioConfig, AudioSource  # noqa: PLC0415
+    from birdstack.features.audio import AudioSource  # noqa: PLC0415
+    from birdstack.stacking.extractors import make_extractors  # noqa: PLC0415
+    from birdstack.stacking.settings import Settings  # noqa: PLC0415
 
     store = Store.create(folder / "birdstack")
     _ingested(store, folder / "audio", recordings)
     wanted = load_recordings(store.snapshot())
-    with AudioSource(AudioConfig(), store.grid) as source:
-        extractor = _Spec(AcousticExtractor(AcousticConfig(), source.recipe, store.grid).spec)
-    first = materialise(store, wanted, extractor, [extractor], RunConfig(executor="serial"))
+    with AudioSource(grid=store.grid) as source:
+        constants = [_Constant(e) for e in make_extractors(Settings(), source, store.grid)]
+    first = materialise(store, wanted, _OneWindow(), constants, RunConfig(executor="serial"))
     if first.heard != recordings:
         raise SystemExit(f"{first.heard} recordings heard of {recordings}")  # noqa: EM102, TRY003
     timings = {"engine": Timing(), "command": Timing()}
     for _ in range(rounds):
-        timings["engine"].add(lambda: _run_again(folder / "birdstack", wanted, extractor))
+        timings["engine"].add(lambda: _run_again(folder / "birdstack", wanted, constants))
         timings["command"].add(lambda: _command("features", "--store", str(folder / "birdstack")))
     return timings
 
@@ -194,8 +216,10 @@ def _ingested(store: Store, audio: Path, count: int) -> None:
     write_tables(store, frames, operation="ingest")
 
 
-def _run_again(store: Path, wanted: Sequence[Recording], extractor: _Spec) -> None:
-    report = materialise(Store.open(store), wanted, extractor, [extractor])
+def _run_again(
+    store: Path, wanted: Sequence[Recording], extractors: Sequence[Extractor[Any]]
+) -> None:
+    report = materialise(Store.open(store), wanted, _OneWindow(), extractors)
     if report.already != len(wanted) or report.heard:
         raise SystemExit(f"the second run was to do nothing, and heard {report.heard}")  # noqa: EM102, TRY003
 

@@ -13,7 +13,7 @@ import numpy as np
 from birdstack.features import registry
 from birdstack.features.acoustic import AcousticExtractor
 from birdstack.features.acoustic_checks import WindowedSound, frames_to_next, refuse_other_rate
-from birdstack.features.acoustic_config import AcousticConfig, Group
+from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.feature import Feature
 from birdstack.features.fused_features import FUSED, FusedFeature
 from birdstack.features.fused_window import AcousticPass, HeardPass, Stage
@@ -118,9 +118,7 @@ class FastAcousticExtractor(AcousticExtractor):
     def _pass(self) -> AcousticPass:
         """This thread's pass."""
         if not hasattr(self._own, "acoustic_pass"):
-            self._own.acoustic_pass = AcousticPass(
-                self.config, self.sample_rate_hz, self.precision
-            )
+            self._own.acoustic_pass = AcousticPass(self.config, self.sample_rate_hz, self.precision)
         own: AcousticPass = self._own.acoustic_pass
         return own
 

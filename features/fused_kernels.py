@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917, FURB136 - called by position; `min` and `max` of Python do not vectorise
 """The loops of the fused pass: plain Python here, compiled by `kernel_cache`.
 
 Frames are handled in groups of `LANES`: every array of a group is `[bin, lane]`, the lanes
@@ -14,15 +15,24 @@ are written to.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 LANES = 16
 _MANTISSA = (1 << 52) - 1
 _ONE = 1023 << 52  # the exponent bits of 1.0
+_TINY = float(np.finfo(np.float64).tiny)
 
 
-def frame_block(samples, window, first, hop, n_frames, out_frames):
+def frame_block(
+    samples: np.ndarray,
+    window: np.ndarray,
+    first: int,
+    hop: int,
+    n_frames: int,
+    out_frames: np.ndarray,
+) -> None:
     """Cut windowed frames `[row, sample]`, centred and padded with zeros."""
     n_fft = window.shape[0]
     n_samples = samples.shape[0]
@@ -43,8 +53,14 @@ def frame_block(samples, window, first, hop, n_frames, out_frames):
         out[high:] = 0.0
 
 
-def power_lanes(spectrum, with_magnitude, out_power, out_magnitude):
-    """Turn `[row, 2 * bin]` (real, imaginary) into power and magnitude `[group, bin, lane]`."""
+def power_lanes(
+    spectrum: np.ndarray, with_magnitude: bool, out_power: np.ndarray, out_magnitude: np.ndarray
+) -> None:
+    """Turn `[row, 2 * bin]` (real, imaginary) into power and magnitude `[group, bin, lane]`.
+
+    Both are rounded to float32 (6e-8 of each value): what float64 is needed for, faint bins
+    beside loud ones, is over with the transform, and half the bytes stay in the cache.
+    """
     n_bins = out_power.shape[1]
     for group in range(out_power.shape[0]):
         for k in range(n_bins):
@@ -60,7 +76,7 @@ def power_lanes(spectrum, with_magnitude, out_power, out_magnitude):
                 roots[i] = math.sqrt(flat[i])
 
 
-def power_rows(spectrum, bands, first, out_rows):
+def power_rows(spectrum: np.ndarray, bands: np.ndarray, first: int, out_rows: np.ndarray) -> None:
     """Power of each frame in float32, band after band, to be sorted: `[frame, place]`.
 
     A band's bins stand behind those of the band before; a bin may be in two bands.
@@ -78,9 +94,17 @@ def power_rows(spectrum, bands, first, out_rows):
             place += width
 
 
-def mel_lanes(power, starts, stops, offsets, weights, first, out_mel):
+def mel_lanes(
+    power: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    offsets: np.ndarray,
+    weights: np.ndarray,
+    first: int,
+    out_mel: np.ndarray,
+) -> None:
     """Weigh power `[group, bin, lane]` into mel bands `[mel, frame]`."""
-    total = np.empty(LANES, power.dtype)
+    total = np.empty(LANES, np.float32)
     for group in range(power.shape[0]):
         at = first + group * LANES
         for m in range(starts.shape[0]):
@@ -95,40 +119,80 @@ def mel_lanes(power, starts, stops, offsets, weights, first, out_mel):
                 out[at + lane] = total[lane]
 
 
-def shape_lanes(magnitude, frequencies, first, out_series):
+def shape_lanes(
+    magnitude: np.ndarray, frequencies: np.ndarray, first: int, out_series: np.ndarray
+) -> None:
     """Centroid, bandwidth, and rolloff at 85 and 95 %: `[4, frame]`."""
     n_bins = magnitude.shape[1]
     total = np.empty(LANES)
     moment = np.empty(LANES)
     running = np.empty(LANES)
+    share85 = np.empty(LANES)
+    share95 = np.empty(LANES)
     below85 = np.empty(LANES)
     below95 = np.empty(LANES)
     spread = np.empty(LANES)
+    fours = n_bins // 4 * 4
     for group in range(magnitude.shape[0]):
+        heard = magnitude[group]
         total[:] = 0.0
         moment[:] = 0.0
-        for k in range(n_bins):
-            row = magnitude[group, k]
-            frequency = frequencies[k]
+        for k in range(0, fours, 4):
+            one, two, three, four = heard[k], heard[k + 1], heard[k + 2], heard[k + 3]
+            at_hz = frequencies[k]
+            step_hz = frequencies[1]
+            for lane in range(LANES):
+                a = np.float64(one[lane])
+                b = np.float64(two[lane])
+                c = np.float64(three[lane])
+                d = np.float64(four[lane])
+                four_bins = (a + b) + (c + d)
+                total[lane] += four_bins
+                moment[lane] += at_hz * four_bins + step_hz * (b + (2.0 * c + 3.0 * d))
+        for k in range(fours, n_bins):
+            row = heard[k]
             for lane in range(LANES):
                 total[lane] += row[lane]
-                moment[lane] += frequency * row[lane]
+                moment[lane] += frequencies[k] * row[lane]
         for lane in range(LANES):
             moment[lane] = moment[lane] / total[lane] if total[lane] > 0.0 else 0.0
+            share85[lane] = 0.85 * total[lane]
+            share95[lane] = 0.95 * total[lane]
         running[:] = 0.0
         below85[:] = 0.0
         below95[:] = 0.0
         spread[:] = 0.0
-        for k in range(n_bins):
-            row = magnitude[group, k]
-            frequency = frequencies[k]
+        for k in range(0, fours, 4):
+            one, two, three, four = heard[k], heard[k + 1], heard[k + 2], heard[k + 3]
             for lane in range(LANES):
                 # The running sum only rises, so the bins below the share count up to it.
+                after1 = running[lane] + one[lane]
+                after2 = after1 + two[lane]
+                after3 = after2 + three[lane]
+                after4 = after3 + four[lane]
+                running[lane] = after4
+                share = share85[lane]
+                below85[lane] += (1.0 if after1 < share else 0.0) + (1.0 if after2 < share else 0.0)
+                below85[lane] += (1.0 if after3 < share else 0.0) + (1.0 if after4 < share else 0.0)
+                share = share95[lane]
+                below95[lane] += (1.0 if after1 < share else 0.0) + (1.0 if after2 < share else 0.0)
+                below95[lane] += (1.0 if after3 < share else 0.0) + (1.0 if after4 < share else 0.0)
+            for lane in range(LANES):
+                away1 = frequencies[k] - moment[lane]
+                away2 = frequencies[k + 1] - moment[lane]
+                away3 = frequencies[k + 2] - moment[lane]
+                away4 = frequencies[k + 3] - moment[lane]
+                low = one[lane] * away1 * away1 + two[lane] * away2 * away2
+                high = three[lane] * away3 * away3 + four[lane] * away4 * away4
+                spread[lane] += low + high
+        for k in range(fours, n_bins):
+            row = heard[k]
+            for lane in range(LANES):
                 running[lane] += row[lane]
-                below85[lane] += 1.0 if running[lane] < 0.85 * total[lane] else 0.0
-                below95[lane] += 1.0 if running[lane] < 0.95 * total[lane] else 0.0
-                away = frequency - moment[lane]
-                spread[lane] += row[lane] * away * away
+                below85[lane] += 1.0 if running[lane] < share85[lane] else 0.0
+                below95[lane] += 1.0 if running[lane] < share95[lane] else 0.0
+                away1 = frequencies[k] - moment[lane]
+                spread[lane] += row[lane] * away1 * away1
         at = first + group * LANES
         top = n_bins - 1
         for lane in range(LANES):
@@ -139,7 +203,15 @@ def shape_lanes(magnitude, frequencies, first, out_series):
             out_series[3, at + lane] = frequencies[min(int(below95[lane]), top)]
 
 
-def flatness_lanes(power, low, high, floor, relative_floor, first, out_frames):
+def flatness_lanes(  # noqa: C901 - unrolled
+    power: np.ndarray,
+    low: int,
+    high: int,
+    floor: float,
+    relative_floor: float,
+    first: int,
+    out_frames: np.ndarray,
+) -> None:
     """Geometric over arithmetic mean of power in the bins `[low, high)`: `[frame]`.
 
     Powers below `floor`, or below `relative_floor` times the frame's mean, count as it.
@@ -154,70 +226,63 @@ def flatness_lanes(power, low, high, floor, relative_floor, first, out_frames):
     for group in range(power.shape[0]):
         least[:] = floor
         scale[:] = 1.0
+        heard = power[group, low:high]
+        fours = n_bins // 4 * 4
         if relative_floor > 0.0:
             total[:] = 0.0
-            for k in range(low, high):
-                row = power[group, k]
+            for k in range(n_bins):
+                row = heard[k]
                 for lane in range(LANES):
                     total[lane] += row[lane]
             for lane in range(LANES):
                 mean = total[lane] / n_bins
-                scale[lane] = 1.0 / mean if mean > 2.3e-308 else 0.0
-                least[lane] = relative_floor if mean > 2.3e-308 else 1.0
+                scale[lane] = 1.0 / mean if mean > _TINY else 0.0
+                least[lane] = relative_floor if mean > _TINY else 1.0
         total[:] = 0.0
         product[:] = 1.0
         exponent[:] = 0
-        for k in range(low, high):
-            row = power[group, k]
+        for k in range(0, fours, 4):
+            one = heard[k]
+            two = heard[k + 1]
+            three = heard[k + 2]
+            four = heard[k + 3]
             for lane in range(LANES):
-                value = row[lane] * scale[lane]
-                value = value if value > least[lane] else least[lane]
-                total[lane] += value
-                product[lane] *= value
-            if k % 16 == 15 or k == high - 1:
+                a = one[lane] * scale[lane]
+                b = two[lane] * scale[lane]
+                c = three[lane] * scale[lane]
+                d = four[lane] * scale[lane]
+                a = a if a > least[lane] else least[lane]
+                b = b if b > least[lane] else least[lane]
+                c = c if c > least[lane] else least[lane]
+                d = d if d > least[lane] else least[lane]
+                total[lane] += (a + b) + (c + d)
+                product[lane] *= (a * b) * (c * d)
+            if k % 16 == 12:  # noqa: PLR2004 - every 16 bins; a product of so many cannot overflow
                 # One logarithm a frame: exponents are summed as integers on the way.
                 for lane in range(LANES):
                     exponent[lane] += (bits[lane] >> 52) - 1023
                     bits[lane] = (bits[lane] & _MANTISSA) | _ONE
+        for k in range(fours, n_bins):
+            row = heard[k]
+            for lane in range(LANES):
+                a = row[lane] * scale[lane]
+                a = a if a > least[lane] else least[lane]
+                total[lane] += a
+                product[lane] *= a
         at = first + group * LANES
         for lane in range(LANES):
             log_mean = (exponent[lane] * math.log(2.0) + math.log(product[lane])) / n_bins
             out_frames[at + lane] = min(math.exp(log_mean) / (total[lane] / n_bins), 1.0)
 
 
-def extreme_rows(rows, bands, n_frames, out_peaks, out_valleys):
-    """Mean magnitude of the loudest and softest bins of each band: `[band, frame]`.
-
-    Args:
-        rows: as `power_rows` lays them out, sorted within bands that count several bins.
-        bands: first bin, end bin and how many bins count, `[band, 3]`.
-    """
-    start = 0
-    for band in range(bands.shape[0]):
-        stop = start + bands[band, 1] - bands[band, 0]
-        count = bands[band, 2]
-        for t in range(n_frames):
-            row = rows[t]
-            peak = 0.0
-            valley = 0.0
-            if count == 1:
-                softest = row[start]
-                loudest = row[start]
-                for k in range(start, stop):
-                    softest = row[k] if row[k] < softest else softest
-                    loudest = row[k] if row[k] > loudest else loudest
-                peak = math.sqrt(loudest)
-                valley = math.sqrt(softest)
-            else:
-                for i in range(count):
-                    valley += math.sqrt(row[start + i])
-                    peak += math.sqrt(row[stop - 1 - i])
-            out_peaks[band, t] = peak / count
-            out_valleys[band, t] = valley / count
-        start = stop
-
-
-def bin_sums(magnitude, power, first, n_frames, last, out_sums):
+def bin_sums(
+    magnitude: np.ndarray,
+    power: np.ndarray,
+    first: int,
+    n_frames: int,
+    last: np.ndarray,
+    out_sums: np.ndarray,
+) -> None:
     """Add a block to the sums over frames of magnitude, power and change: `[3, bin]`.
 
     `last [bin]` holds the magnitudes of the frame before the block, and is moved on.
@@ -230,9 +295,9 @@ def bin_sums(magnitude, power, first, n_frames, last, out_sums):
         for k in range(power.shape[1]):
             row = magnitude[group, k]
             energies = power[group, k]
-            loudness = 0.0
-            energy = 0.0
-            change = 0.0
+            loudness = np.float32(0.0)
+            energy = np.float32(0.0)
+            change = np.float32(0.0)
             if lanes == LANES:
                 for lane in range(LANES):
                     loudness += row[lane]
@@ -253,13 +318,22 @@ def bin_sums(magnitude, power, first, n_frames, last, out_sums):
             out_sums[2, k] += change
 
 
-def band_power(power, low, high, first, out_frames):
+def band_power(power: np.ndarray, low: int, high: int, first: int, out_frames: np.ndarray) -> None:
     """Power of each frame within the bins `[low, high)`: `[frame]`."""
     total = np.empty(LANES)
     for group in range(power.shape[0]):
         total[:] = 0.0
-        for k in range(low, high):
-            row = power[group, k]
+        heard = power[group, low:high]
+        fours = heard.shape[0] // 4 * 4
+        for k in range(0, fours, 4):
+            one = heard[k]
+            two = heard[k + 1]
+            three = heard[k + 2]
+            four = heard[k + 3]
+            for lane in range(LANES):
+                total[lane] += (one[lane] + two[lane]) + (three[lane] + four[lane])
+        for k in range(fours, heard.shape[0]):
+            row = heard[k]
             for lane in range(LANES):
                 total[lane] += row[lane]
         at = first + group * LANES
@@ -267,284 +341,58 @@ def band_power(power, low, high, first, out_frames):
             out_frames[at + lane] = total[lane]
 
 
-def keep_cells(power, low, high, out_cells):
-    """Copy the bins `[low, high)` in float32; returns the largest power among them."""
+def loudest_cell(power: np.ndarray, low: int, high: int) -> float:
+    """Largest power within the bins `[low, high)`."""
     loudest = np.zeros(LANES, power.dtype)
     for group in range(power.shape[0]):
         for k in range(low, high):
             row = power[group, k]
-            out = out_cells[group, k - low]
             for lane in range(LANES):
-                out[lane] = row[lane]
                 loudest[lane] = row[lane] if row[lane] > loudest[lane] else loudest[lane]
-    return loudest.max()
+    return float(loudest.max())
 
 
-def count_above(cells, threshold, out_counts):
-    """Number of frames in which each bin of `cells [group, bin, lane]` reaches a power."""
+def count_above(
+    power: np.ndarray, threshold: float, low: int, high: int, out_counts: np.ndarray
+) -> None:
+    """Number of frames in which each bin of `[low, high)` reaches a power: `[bin]`."""
     out_counts[:] = 0
-    for group in range(cells.shape[0]):
-        for k in range(cells.shape[1]):
-            row = cells[group, k]
+    for group in range(power.shape[0]):
+        for k in range(low, high):
+            row = power[group, k]
             count = 0
             for lane in range(LANES):
                 count += 1 if row[lane] >= threshold else 0
-            out_counts[k] += count
+            out_counts[k - low] += count
 
 
-def row_moments(rows, n_frames, out_means, out_deviations):
-    """Mean and standard deviation over frames of each row."""
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        total = 0.0
-        for t in range(n_frames):
-            total += row[t]
-        mean = total / n_frames
-        squares = 0.0
-        for t in range(n_frames):
-            squares += (row[t] - mean) * (row[t] - mean)
-        out_means[r] = mean
-        out_deviations[r] = math.sqrt(squares / n_frames)
+ORDERED: frozenset[str] = frozenset({"contract"})
+REORDERED: frozenset[str] = frozenset({"reassoc", "nsz", "contract"})
+Kernel = tuple[Callable[..., float | None], str, frozenset[str]]
 
-
-def weigh_rows(weights, rows, n_frames, out_rows):
-    """Product of `weights [out, row]` with `rows [row, frame]`, four rows at a time."""
-    n_rows = rows.shape[0]
-    whole = n_rows // 4 * 4
-    for o in range(weights.shape[0]):
-        out = out_rows[o, :n_frames]
-        out[:] = 0.0
-        for r in range(0, whole, 4):
-            a = weights[o, r]
-            b = weights[o, r + 1]
-            c = weights[o, r + 2]
-            d = weights[o, r + 3]
-            if a != 0.0 or b != 0.0 or c != 0.0 or d != 0.0:
-                first = rows[r, :n_frames]
-                second = rows[r + 1, :n_frames]
-                third = rows[r + 2, :n_frames]
-                fourth = rows[r + 3, :n_frames]
-                for t in range(n_frames):
-                    pair = a * first[t] + b * second[t]
-                    out[t] += pair + (c * third[t] + d * fourth[t])
-        for r in range(whole, n_rows):
-            row = rows[r, :n_frames]
-            for t in range(n_frames):
-                out[t] += weights[o, r] * row[t]
-
-
-def delta_deviations(rows, n_frames, slope, curve, out_slopes, out_curves):
-    """Standard deviation of the local slope and curvature of each row.
-
-    Where the fit does not reach past the ends, its derivative stands for the frames there.
-    """
-    width = slope.shape[0]
-    inner = n_frames - width + 1
-    fitted = np.empty(inner)
-    edge = width // 2
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        for order in range(2):
-            fitted[:] = 0.0
-            for i in range(width):
-                weight = slope[i] if order == 0 else curve[i]
-                shifted = row[i : i + inner]
-                for t in range(inner):
-                    fitted[t] += weight * shifted[t]
-            begin = fitted[0]
-            end = fitted[inner - 1]
-            total = edge * (begin + end)
-            for t in range(inner):
-                total += fitted[t]
-            mean = total / n_frames
-            squares = edge * ((begin - mean) ** 2 + (end - mean) ** 2)
-            for t in range(inner):
-                squares += (fitted[t] - mean) * (fitted[t] - mean)
-            deviation = math.sqrt(squares / n_frames)
-            if order == 0:
-                out_slopes[r] = deviation
-            else:
-                out_curves[r] = deviation
-
-
-def smooth_rows(mel, n_frames, scale, decay, frames_to_next, floor, state, out_smooth):
-    """`floor` plus the exponential mean of `mel * scale` over frames.
-
-    Moves `state [mel]` on to the start of the next window.
-    """
-    keep = 1.0 - decay
-    for m in range(mel.shape[0]):
-        row = mel[m]
-        out = out_smooth[m]
-        carried = state[m]
-        for t in range(n_frames):
-            mean = decay * (row[t] * scale) + carried
-            out[t] = mean + floor
-            carried = keep * mean
-            if t + 1 == frames_to_next:
-                state[m] = carried
-        if frames_to_next > n_frames:
-            state[m] = carried
-
-
-def compress_rows(mel, gains, n_frames, scale, bias, width, out_bands):
-    """Means over `width` neighbouring rows of `sqrt(mel scale gain + bias) - sqrt(bias)`."""
-    root = math.sqrt(bias)
-    for band in range(out_bands.shape[0]):
-        out = out_bands[band]
-        out[:] = 0.0
-        for m in range(band * width, (band + 1) * width):
-            row = mel[m]
-            gain = gains[m]
-            for t in range(n_frames):
-                energy = row[t] * scale * gain[t]
-                # The difference of roots, without its cancellation at small energies.
-                out[t] += energy / (math.sqrt(energy + bias) + root)
-        for t in range(n_frames):
-            out[t] /= width
-
-
-def count_active(rows, floors, n_frames, active, out_frames):
-    """Rows that lie more than `active` above their floor, in each frame: `[frame]`."""
-    out_frames[:] = 0
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        threshold = floors[r]
-        for t in range(n_frames):
-            out_frames[t] += 1 if row[t] - threshold > active else 0
-
-
-def rises(mel_db, n_frames, out_rises):
-    """Mean over mel bands of the rise since the frame before: `[frame - 1]`."""
-    out_rises[: n_frames - 1] = 0.0
-    for m in range(mel_db.shape[0]):
-        row = mel_db[m]
-        for t in range(n_frames - 1):
-            out_rises[t] += max(row[t + 1] - row[t], 0.0)
-    for t in range(n_frames - 1):
-        out_rises[t] /= mel_db.shape[0]
-
-
-def autocorrelations(series, first_lag, out_products):
-    """Products of `series` with itself at successive lags, from `first_lag` on."""
-    n = series.shape[0]
-    for i in range(out_products.shape[0]):
-        lag = first_lag + i
-        later = series[lag:]
-        total = 0.0
-        for t in range(n - lag):
-            total += later[t] * series[t]
-        out_products[i] = total
-
-
-def wave_sums(samples, step, out_squares, out_changes, out_whole):
-    """Sums over pieces of `step` samples: squares and sign changes, `[piece]`.
-
-    `out_whole` takes the largest modulus and the number of clipped samples. Frames are sums
-    of whole pieces, exactly; differences of running sums would lose a soft frame after a
-    loud one.
-    """
-    n = samples.shape[0]
-    clipped = 0
-    loudest = np.zeros(LANES, np.float32)
-    for piece in range(out_squares.shape[0]):
-        heard = samples[piece * step : min((piece + 1) * step, n)]
-        squares = 0.0
-        for i in range(heard.shape[0]):
-            value = np.float64(heard[i])
-            squares += value * value
-            clipped += 1 if abs(value) >= 0.999 else 0
-        whole = heard.shape[0] // LANES * LANES
-        for i in range(0, whole, LANES):
-            for lane in range(LANES):
-                modulus = abs(heard[i + lane])
-                loudest[lane] = modulus if modulus > loudest[lane] else loudest[lane]
-        for i in range(whole, heard.shape[0]):
-            loudest[0] = max(loudest[0], abs(heard[i]))
-        count = 0
-        if piece > 0 and (heard[0] < -1e-10) != (samples[piece * step - 1] < -1e-10):
-            count = 1
-        for i in range(1, heard.shape[0]):
-            count += 1 if (heard[i] < -1e-10) != (heard[i - 1] < -1e-10) else 0
-        out_squares[piece] = squares
-        out_changes[piece] = count
-    out_whole[0] = loudest.max()
-    out_whole[1] = clipped
-
-
-def wave_frames(samples, squares, changes, step, n_fft, hop, out_crossings, out_roots):
-    """Zero-crossing rate and RMS of each frame, from the sums of `wave_sums`."""
-    n = samples.shape[0]
-    for t in range(out_roots.shape[0]):
-        start = t * hop - n_fft // 2
-        energy = 0.0
-        count = 0
-        for piece in range(max(start, 0) // step, min(start + n_fft, n + step - 1) // step):
-            energy += squares[piece]
-            count += changes[piece]
-        if 0 < start < n and (samples[start] < -1e-10) != (samples[start - 1] < -1e-10):
-            count -= 1  # the change from before the frame into it
-        out_crossings[t] = count / n_fft
-        out_roots[t] = math.sqrt(energy / n_fft)
-
-
-_ORDERED = frozenset({"contract"})
-_REORDERED = frozenset({"reassoc", "nsz", "contract"})
-
-KERNELS = {
-    "frame_block": (frame_block, "void(f4[::1], F[::1], i8, i8, i8, F[:, ::1])", _ORDERED),
-    "power_lanes": (power_lanes, "void(F[:, ::1], b1, F[:, :, ::1], F[:, :, ::1])", _ORDERED),
+LANE_KERNELS: dict[str, Kernel] = {
+    "frame_block": (frame_block, "void(f4[::1], F[::1], i8, i8, i8, F[:, ::1])", ORDERED),
+    "power_lanes": (power_lanes, "void(F[:, ::1], b1, f4[:, :, ::1], f4[:, :, ::1])", ORDERED),
     "mel_lanes": (
         mel_lanes,
-        "void(F[:, :, ::1], i8[::1], i8[::1], i8[::1], F[::1], i8, F[:, ::1])",
-        _ORDERED,
+        "void(f4[:, :, ::1], i8[::1], i8[::1], i8[::1], f4[::1], i8, f8[:, ::1])",
+        ORDERED,
     ),
-    "shape_lanes": (shape_lanes, "void(F[:, :, ::1], f8[::1], i8, f8[:, ::1])", _ORDERED),
+    "shape_lanes": (shape_lanes, "void(f4[:, :, ::1], f8[::1], i8, f8[:, ::1])", ORDERED),
     "flatness_lanes": (
         flatness_lanes,
-        "void(F[:, :, ::1], i8, i8, f8, f8, i8, f8[::1])",
-        _ORDERED,
+        "void(f4[:, :, ::1], i8, i8, f8, f8, i8, f8[::1])",
+        ORDERED,
     ),
-    "power_rows": (power_rows, "void(F[:, ::1], i8[:, ::1], i8, f4[:, ::1])", _ORDERED),
-    "extreme_rows": (
-        extreme_rows,
-        "void(f4[:, ::1], i8[:, ::1], i8, f8[:, ::1], f8[:, ::1])",
-        _ORDERED,
-    ),
+    "power_rows": (power_rows, "void(F[:, ::1], i8[:, ::1], i8, f4[:, ::1])", ORDERED),
     "bin_sums": (
         bin_sums,
-        "void(F[:, :, ::1], F[:, :, ::1], i8, i8, F[::1], f8[:, ::1])",
-        _REORDERED,
+        "void(f4[:, :, ::1], f4[:, :, ::1], i8, i8, f4[::1], f8[:, ::1])",
+        REORDERED,
     ),
-    "band_power": (band_power, "void(F[:, :, ::1], i8, i8, i8, f8[::1])", _ORDERED),
-    "keep_cells": (keep_cells, "f8(F[:, :, ::1], i8, i8, f4[:, :, ::1])", _ORDERED),
-    "count_above": (count_above, "void(f4[:, :, ::1], f4, i8[::1])", _REORDERED),
-    "row_moments": (row_moments, "void(f8[:, ::1], i8, f8[::1], f8[::1])", _REORDERED),
-    "weigh_rows": (weigh_rows, "void(f8[:, ::1], f8[:, ::1], i8, f8[:, ::1])", _ORDERED),
-    "delta_deviations": (
-        delta_deviations,
-        "void(f8[:, ::1], i8, f8[::1], f8[::1], f8[::1], f8[::1])",
-        _REORDERED,
-    ),
-    "smooth_rows": (
-        smooth_rows,
-        "void(f8[:, ::1], i8, f8, f8, i8, f8, f8[::1], f8[:, ::1])",
-        _ORDERED,
-    ),
-    "compress_rows": (
-        compress_rows,
-        "void(f8[:, ::1], f8[:, ::1], i8, f8, f8, i8, f8[:, ::1])",
-        _ORDERED,
-    ),
-    "count_active": (count_active, "void(f8[:, ::1], f8[::1], i8, f8, i8[::1])", _ORDERED),
-    "rises": (rises, "void(f8[:, ::1], i8, f8[::1])", _ORDERED),
-    "autocorrelations": (autocorrelations, "void(f8[::1], i8, f8[::1])", _REORDERED),
-    "wave_sums": (wave_sums, "void(f4[::1], i8, f8[::1], i8[::1], f8[::1])", _REORDERED),
-    "wave_frames": (
-        wave_frames,
-        "void(f4[::1], f8[::1], i8[::1], i8, i8, i8, f8[::1], f8[::1])",
-        _ORDERED,
-    ),
+    "band_power": (band_power, "void(f4[:, :, ::1], i8, i8, i8, f8[::1])", ORDERED),
+    "loudest_cell": (loudest_cell, "f8(f4[:, :, ::1], i8, i8)", ORDERED),
+    "count_above": (count_above, "void(f4[:, :, ::1], f4, i8, i8, i8[::1])", REORDERED),
 }
-"""Name -> function, types of its arguments (`F` is the precision of the pass), and which
+"""Name -> function, types of its arguments (`F` is the precision of the transform), and which
 reorderings of sums its compiler may make."""

@@ -127,7 +127,7 @@ def _hz_of_mel(mel: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def sparse_mel(front_end: FrontEnd, precision: str) -> SparseMel:
+def sparse_mel(front_end: FrontEnd) -> SparseMel:
     """The mel filters of a front end; read only."""
     weights = mel_weights(front_end)
     starts, stops, parts = [], [], []
@@ -142,7 +142,7 @@ def sparse_mel(front_end: FrontEnd, precision: str) -> SparseMel:
         starts=np.array(starts, dtype=np.int64),
         stops=np.array(stops, dtype=np.int64),
         offsets=offsets.astype(np.int64),
-        weights=np.concatenate(parts).astype(precision),
+        weights=np.concatenate(parts).astype(np.float32),
     )
 
 

@@ -41,7 +41,7 @@ class AcousticPass:
         precision: of the transform.
 
     Attributes:
-        spectral: the pass itself; its `power` is this window's only if stage "power" ran.
+        spectral: the pass itself.
         memory: state of the recording, as in `HeardWindow`; empty at its start.
         sums: sums over frames of magnitude, power and change, `[3, bin]`.
         counts: frames in which each bin within the limits of the indices reaches the
@@ -61,8 +61,8 @@ class AcousticPass:
         self.bands = contrast_bands(config, self.front_end)
         self.memory: dict[str, Any] = {}
         block = (BLOCK // LANES, self.front_end.n_bins, LANES)
-        self._power, self._magnitude = np.zeros(block, precision), np.zeros(block, precision)
-        self._last = np.zeros(self.front_end.n_bins, dtype=precision)
+        self._magnitude = np.zeros(block, dtype=np.float32)
+        self._last = np.zeros(self.front_end.n_bins, dtype=np.float32)
         self.sums = np.zeros((3, self.front_end.n_bins))
         self.counts = np.zeros(self.index_bins[1] - self.index_bins[0], dtype=np.int64)
         self.loudest = 0.0
@@ -81,7 +81,7 @@ class AcousticPass:
             self._hear_blocks(heard.samples32, set(stages))
         return heard
 
-    def _hear_blocks(self, samples: np.ndarray, stages: set[Stage]) -> None:
+    def _hear_blocks(self, samples: np.ndarray, stages: set[Stage]) -> None:  # noqa: C901 - a list of stages
         spectral, kernels = self.spectral, self.spectral.kernels
         n_frames, frequencies_hz = self.front_end.n_frames(len(samples)), self._frequencies_hz
         low, high = self.index_bins
@@ -89,8 +89,7 @@ class AcousticPass:
         self.loudest = 0.0
         for first, spectrum, groups in spectral.blocks(samples):
             count = groups.stop - groups.start
-            # The whole window's power would fall out of the cache: kept only where asked for.
-            power = spectral.power_groups[groups] if "power" in stages else self._power[:count]
+            power = spectral.power_groups[groups]
             magnitude = self._magnitude[:count]
             kernels["power_lanes"](spectrum, bool(stages & _MAGNITUDE), power, magnitude)
             if "mel" in stages:
@@ -109,8 +108,7 @@ class AcousticPass:
             if "index" in stages:
                 kernels["band_power"](power, low, high, first, self.index_frames)
             if "cells" in stages:
-                loudest = kernels["keep_cells"](power, low, high, self._cells[groups])
-                self.loudest = max(self.loudest, loudest)
+                self.loudest = max(self.loudest, kernels["loudest_cell"](power, low, high))
             if "song" in stages:
                 kernels["band_power"](power, *self.song_bins, first, self.song_frames)
         spectral.close_mel()
@@ -118,7 +116,7 @@ class AcousticPass:
             self._sort_rows(n_frames)
         if "cells" in stages:
             threshold = np.float32(self.loudest * 1e-5)  # 50 dB below
-            spectral.kernels["count_above"](self._cells, threshold, self.counts)
+            kernels["count_above"](spectral.power_groups, threshold, low, high, self.counts)
 
     def _sort_rows(self, n_frames: int) -> None:
         """Loudest and softest bins: sorting whole bands beats selecting, since it vectorises."""
@@ -128,7 +126,9 @@ class AcousticPass:
             if extremes > 1:
                 self._rows[:, start:stop].sort(axis=1)
             start = stop
-        self.spectral.kernels["extreme_rows"](self._rows, self.bands, n_frames, self.peaks, self.valleys)
+        self.spectral.kernels["extreme_rows"](
+            self._rows, self.bands, n_frames, self.peaks, self.valleys
+        )
 
     def _hear_wave(self, samples: np.ndarray) -> None:
         front_end, kernels = self.front_end, self.spectral.kernels
@@ -153,12 +153,12 @@ class AcousticPass:
         width = -(-n_frames // LANES) * LANES
         self.series = np.zeros((len(_SERIES), width))
         self.index_frames, self.song_frames = np.zeros(width), np.zeros(width)
-        self._rows = np.zeros((n_frames, int((self.bands[:, 1] - self.bands[:, 0]).sum())), np.float32)
+        self._rows = np.zeros(
+            (n_frames, int((self.bands[:, 1] - self.bands[:, 0]).sum())), np.float32
+        )
         self.peaks, self.valleys = np.zeros((2, len(self.bands), n_frames))
         self.wave, self.whole = np.zeros((2, n_frames)), np.zeros(3)
         self.smooth = np.ones((self.front_end.n_mels, width))
-        cells = (width // LANES, len(self.counts), LANES)
-        self._cells = np.zeros(cells, dtype=np.float32)
 
 
 class HeardPass:
@@ -201,13 +201,15 @@ class HeardPass:
     def mel_db(self) -> np.ndarray:
         """As `HeardWindow.mel_db`, with further frames at the floor."""
         floor_db = 10 * math.log10(POWER_FLOOR)
-        return np.maximum(self.level_db, max(floor_db, max(self.loudest_db, floor_db) - TOP_DB))
+        floor_db = max(floor_db, max(self.loudest_db, floor_db) - TOP_DB)
+        return np.asarray(np.maximum(self.level_db, floor_db))
 
     @cached_property
     def mel_relative_db(self) -> np.ndarray:
         """As `HeardWindow.mel_relative_db`, with further frames at the floor."""
-        relative_db = self.level_db - self.loudest_db
-        return np.maximum(relative_db, -TOP_DB, out=relative_db)
+        relative_db: np.ndarray = self.level_db - self.loudest_db
+        np.maximum(relative_db, -TOP_DB, out=relative_db)
+        return relative_db
 
     def moments(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Mean and standard deviation of `rows [row, frame or more]`, `[row]` each."""
@@ -252,7 +254,7 @@ class _PassedWindow(HeardWindow):
 
     @cached_property
     def magnitude(self) -> np.ndarray:
-        return np.sqrt(self.power)
+        return np.asarray(np.sqrt(self.power))
 
     @cached_property
     def mel(self) -> np.ndarray:

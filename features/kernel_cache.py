@@ -32,12 +32,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from birdstack.features import fused_kernels
+from birdstack.features import fused_kernels, fused_row_kernels
+from birdstack.features.fused_kernels import LANE_KERNELS
+from birdstack.features.fused_row_kernels import ROW_KERNELS
 
 Precision = Literal["float64", "float32"]
 Kernels = Mapping[str, Callable[..., Any]]
 
 VARIABLE = "BIRDSTACK_CACHE"
+_KERNELS = LANE_KERNELS | ROW_KERNELS
 _LETTER: dict[Precision, str] = {"float64": "f8", "float32": "f4"}
 _PATIENCE_S = 180.0  # then another process hangs: compile in memory
 _POLL_S = 0.05
@@ -88,13 +91,15 @@ def kernel_folder() -> Path | None:
 
 def _fingerprint() -> str:
     """What machine code depends on, in 16 hexadecimal digits."""
-    import llvmlite  # noqa: PLC0415 - heavy, and needed only where sound is measured
+    import llvmlite  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy; only here
     import numba  # noqa: PLC0415 - see above
     from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
 
     parts = [
-        Path(fused_kernels.__file__).read_bytes().hex(),
-        Path(__file__).read_bytes().hex(),
+        *(
+            Path(source).read_bytes().hex()
+            for source in (fused_kernels.__file__, fused_row_kernels.__file__, __file__)
+        ),
         numba.__version__,
         llvmlite.__version__,
         sys.version,
@@ -105,7 +110,7 @@ def _fingerprint() -> str:
 
 def _prepare(precision: Precision) -> Kernels:
     """Load every kernel from the cache, or compile what is missing."""
-    kernels = {name: _Kernel(name, precision) for name in fused_kernels.KERNELS}
+    kernels = {name: _Kernel(name, precision) for name in _KERNELS}
     folder = kernel_folder()
     if folder is None:
         return {name: kernel.compiled() for name, kernel in kernels.items()}
@@ -126,7 +131,7 @@ class _Kernel:
     def __init__(self, name: str, precision: Precision) -> None:
         import numba  # noqa: PLC0415 - see _fingerprint
 
-        function, types, reorder = fused_kernels.KERNELS[name]
+        function, types, reorder = _KERNELS[name]
         self.file = f"{name}-{precision}.kernel"
         decorate = numba.njit(nogil=True, fastmath=set(reorder), error_model="numpy")
         self.dispatcher: Any = decorate(function)
@@ -179,7 +184,7 @@ class _Kernel:
         from numba.core.serialize import dumps  # noqa: PLC0415 - see _fingerprint
 
         (result,) = self.dispatcher.overloads.values()
-        payload: bytes = dumps(result._reduce())  # noqa: SLF001 - as numba.core.caching does
+        payload: bytes = dumps(result._reduce())  # type: ignore[no-untyped-call]  # noqa: SLF001 - as numba.core.caching does
         return payload
 
     def _rebuild(self, payload: bytes) -> None:
@@ -188,7 +193,7 @@ class _Kernel:
         target = self.dispatcher.targetctx
         target.refresh()
         reduced = pickle.loads(payload)  # noqa: S301 - a private folder, and the digest holds
-        result = CompileResult._rebuild(target, *reduced)  # noqa: SLF001 - see _serialised
+        result = CompileResult._rebuild(target, *reduced)  # type: ignore[no-untyped-call]  # noqa: SLF001 - see _serialised
         target.insert_user_function(result.entry_point, result.fndesc, [result.library])
         self.dispatcher.add_overload(result)
 

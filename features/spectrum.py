@@ -57,7 +57,7 @@ class HeardWindow:
             recording, empty at its start.
         frames_to_next: frames of this window before the start of the next one; fewer than
             all where windows overlap. None: all.
-        given: shapes already computed, by the names of the attributes below.
+        given: shapes already computed, by their names in `INPUTS`.
 
     Attributes:
         samples: `[sample]`, float64.
@@ -79,7 +79,9 @@ class HeardWindow:
         self.memory: dict[str, Any] = {} if memory is None else memory
         self.frames_to_next = frames_to_next
         self._shared: dict[Callable[[HeardWindow], Any], Any] = {}
-        vars(self).update(given or {})
+        if given:
+            _refuse_unknown(given)
+            vars(self).update(given)
 
     def shared(self, measure: Callable[[HeardWindow], Result]) -> Result:
         """`measure(self)`, computed once for all features that ask for it."""
@@ -163,6 +165,14 @@ class HeardWindow:
     def _between(self, low_hz: float, high_hz: float) -> np.ndarray:
         mask: np.ndarray = (self.frequencies_hz >= low_hz) & (self.frequencies_hz <= high_hz)
         return mask
+
+
+def _refuse_unknown(given: Mapping[str, np.ndarray]) -> None:
+    """A misspelt shape would be computed again, unnoticed."""
+    unknown = sorted(set(given) - set(INPUTS) - {"frequencies_hz"})
+    if unknown:
+        message = f"a window has no shape {', '.join(unknown)}: give one of {', '.join(INPUTS)}"
+        raise ValueError(message)
 
 
 @functools.lru_cache(maxsize=8)

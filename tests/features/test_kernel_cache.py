@@ -130,9 +130,9 @@ def test_the_folder_follows_the_environment(tmp_path, monkeypatch):
 def test_a_lock_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     """A process that holds the lock for ever costs time, not the run."""
     monkeypatch.setattr(kernel_cache, "_PATIENCE_S", 0.2)
-    with kernel_cache._lock(tmp_path / "lock") as first:
-        with kernel_cache._lock(tmp_path / "lock") as second:
-            assert (first, second) == (True, False)
+    path = tmp_path / "lock"
+    with kernel_cache._lock(path) as first, kernel_cache._lock(path) as second:
+        assert (first, second) == (True, False)
     with kernel_cache._lock(tmp_path / "lock") as third:
         assert third
 

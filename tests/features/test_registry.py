@@ -135,6 +135,8 @@ def test_given_spectra_are_used_and_the_rest_is_transformed():
     assert row["logmel_00_std"] == pytest.approx(0, abs=1e-9)
     assert plain.mel.std() > 0
     assert "magnitude" not in vars(window)
+    with pytest.raises(ValueError, match="no shape mels: give one of samples"):
+        HeardWindow(scene(5), config=CONFIG, sample_rate_hz=RATE_HZ, given={"mels": mel})
     row = registry.measure_window(registry.group_features("indices"), window)
     assert row == registry.measure_window(registry.group_features("indices"), plain)
 

@@ -277,7 +277,7 @@ def test_a_wrong_flag_names_itself_and_the_choices():
     error = refused(flags={"audio.quality": "best"})
     assert error.message.startswith("--set audio.quality: audio.quality must be one of high, quick")
     assert error.remedy == "set audio.quality to one of high, quick"
-    assert "--audio.quality" in refused(flags={"audio.qualty": "high"}).remedy
+    assert "audio.quality" in refused(flags={"audio.qualty": "high"}).remedy
 
 
 def test_a_wrong_value_is_refused_even_where_a_higher_source_would_win(toml):

@@ -72,6 +72,7 @@ def test_frames_have_exactly_the_schemas_of_the_store(tmp_path: Path) -> None:
             "root": str(tmp_path),
             "layout": "birdclef",
             "table": "train_metadata.csv",
+            "fold_column": None,
             "rows": 1,
             "recordings": 1,
             "rejected": 0,
