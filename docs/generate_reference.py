@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from birdstack.features.column_table import features_markdown, with_features
 from birdstack.stacking.cli import app
 from birdstack.stacking.settings import Settings
 from birdstack.store.settings_model import settings_markdown
@@ -90,9 +91,11 @@ def with_settings(page: str) -> str:
 def pages() -> dict[Path, str]:
     """Every generated page: path and what it should hold."""
     configuration = REFERENCE / "configuration.md"
+    features = REFERENCE / "features.md"
     return {
         REFERENCE / "cli.md": command_reference(),
         configuration: with_settings(configuration.read_text("utf-8")),
+        features: with_features(features.read_text("utf-8"), features_markdown()),
     }
 
 

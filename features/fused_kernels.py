@@ -119,7 +119,7 @@ def mel_lanes(
                 out[at + lane] = total[lane]
 
 
-def shape_lanes(
+def shape_lanes(  # noqa: C901, PLR0915 - unrolled
     magnitude: np.ndarray, frequencies: np.ndarray, first: int, out_series: np.ndarray
 ) -> None:
     """Centroid, bandwidth, and rolloff at 85 and 95 %: `[4, frame]`."""

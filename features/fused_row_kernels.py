@@ -53,6 +53,34 @@ def extreme_rows(
         start = stop
 
 
+def level_rows(
+    logs: np.ndarray,
+    floor_db: float,
+    top_db: float,
+    out_levels: np.ndarray,
+    out_relative: np.ndarray,
+) -> None:
+    """Natural logarithms of power to dB: floored absolutely, and below the loudest.
+
+    Both are floored `top_db` below the loudest of `logs [row, frame]` as well.
+    """
+    scale = 10.0 / math.log(10.0)
+    flat = logs.reshape(logs.size)
+    levels = out_levels.reshape(logs.size)
+    relative = out_relative.reshape(logs.size)
+    lanes = np.full(LANES, -np.inf)
+    for i in range(0, logs.size // LANES * LANES, LANES):
+        for lane in range(LANES):
+            lanes[lane] = flat[i + lane] if flat[i + lane] > lanes[lane] else lanes[lane]
+    loudest_db = scale * lanes.max()
+    least_db = max(floor_db, max(loudest_db, floor_db) - top_db)
+    for i in range(logs.size):
+        level_db = scale * flat[i]
+        below_db = level_db - loudest_db
+        levels[i] = level_db if level_db > least_db else least_db
+        relative[i] = below_db if below_db > -top_db else -top_db
+
+
 def row_moments(
     rows: np.ndarray, n_frames: int, out_means: np.ndarray, out_deviations: np.ndarray
 ) -> None:
@@ -293,6 +321,7 @@ def wave_frames(
 
 
 ROW_KERNELS: dict[str, Kernel] = {
+    "level_rows": (level_rows, "void(f8[:, ::1], f8, f8, f8[:, ::1], f8[:, ::1])", ORDERED),
     "extreme_rows": (
         extreme_rows,
         "void(f4[:, ::1], i8[:, ::1], i8, f8[:, ::1], f8[:, ::1])",

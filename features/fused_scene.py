@@ -78,22 +78,37 @@ def _onset_periodicity(heard: HeardPass) -> Values:
 @fused("activity_cell_share", "activity_frame_share", "activity_snr_db", stages=("mel",))
 def _heights(heard: HeardPass) -> Values:
     level_db = heard.mel_relative_db[:, : heard.n_frames]
-    floors_db = quantile(np.sort(level_db, axis=1), _FLOOR_PERCENTILE / 100)
+    in_order = np.sort(level_db, axis=1)
+    floors_db = quantile(in_order, _FLOOR_PERCENTILE / 100)
     active = np.empty(heard.n_frames, dtype=np.int64)
     heard.owner.spectral.kernels["count_active"](
         heard.mel_relative_db, floors_db, heard.n_frames, _ACTIVE_DB, active
     )
-    cells = (level_db - floors_db[:, np.newaxis]).ravel()
-    place = 0.95 * (len(cells) - 1)
-    below = int(place)
-    cells.partition(below)
-    low = cells[below]
-    high = cells[below + 1 :].min(initial=np.inf) if below + 1 < len(cells) else low
     return plain(
-        active.sum() / len(cells),
+        active.sum() / level_db.size,
         (active / len(level_db) > _ACTIVE_BAND_SHARE).mean(),
-        max(low + (high - low) * (place - below), 0.0),
+        max(_high_cell(in_order - floors_db[:, np.newaxis]), 0.0),
     )
+
+
+def _high_cell(in_order: np.ndarray) -> float:
+    """95th percentile over all cells of `[row, cell]`, each row sorted.
+
+    It is looked for in the upper halves of the rows: it lies there unless a lower half
+    reaches above what is found.
+    """
+    place = 0.95 * (in_order.size - 1)
+    below = int(place)
+    half = in_order.shape[1] // 2
+    for skipped in (half, 0):
+        cells = in_order[:, skipped:].ravel()
+        at = below - skipped * len(in_order)
+        cells.partition(at)
+        low = float(cells[at])
+        if not skipped or in_order[:, skipped - 1].max() <= low:
+            break
+    high = float(cells[at + 1 :].min()) if at + 1 < len(cells) else low
+    return low + (high - low) * (place - below)
 
 
 @fused(

@@ -15,7 +15,7 @@ import numpy as np
 
 from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.fused_kernels import LANES
-from birdstack.features.fused_pass import BLOCK, SpectralPass, decibels
+from birdstack.features.fused_pass import BLOCK, SpectralPass
 from birdstack.features.fused_plan import FrontEnd, contrast_bands
 from birdstack.features.kernel_cache import Precision
 from birdstack.features.spectrum import POWER_FLOOR, TOP_DB, HeardWindow
@@ -158,7 +158,9 @@ class AcousticPass:
         )
         self.peaks, self.valleys = np.zeros((2, len(self.bands), n_frames))
         self.wave, self.whole = np.zeros((2, n_frames)), np.zeros(3)
-        self.smooth = np.ones((self.front_end.n_mels, width))
+        rows = (self.front_end.n_mels, width)  # a whole number of lanes wide
+        self.smooth, self.logs = np.ones(rows), np.zeros(rows)
+        self.levels = np.zeros(rows), np.zeros(rows)
 
 
 class HeardPass:
@@ -188,28 +190,23 @@ class HeardPass:
         return result
 
     @cached_property
-    def level_db(self) -> np.ndarray:
-        """Mel power in dB, at least -300, `[mel, frame]` with further frames at -300."""
-        return decibels(self.owner.spectral.mel_frames, 1e-30)
+    def _levels_db(self) -> tuple[np.ndarray, np.ndarray]:
+        owner = self.owner
+        np.maximum(owner.spectral.mel_frames, 1e-30, out=owner.logs)
+        np.log(owner.logs, out=owner.logs)
+        floor_db = 10 * math.log10(POWER_FLOOR)
+        owner.spectral.kernels["level_rows"](owner.logs, floor_db, TOP_DB, *owner.levels)
+        return owner.levels
 
-    @cached_property
-    def loudest_db(self) -> float:
-        """Largest of `level_db`."""
-        return float(self.level_db.max())
-
-    @cached_property
+    @property
     def mel_db(self) -> np.ndarray:
         """As `HeardWindow.mel_db`, with further frames at the floor."""
-        floor_db = 10 * math.log10(POWER_FLOOR)
-        floor_db = max(floor_db, max(self.loudest_db, floor_db) - TOP_DB)
-        return np.asarray(np.maximum(self.level_db, floor_db))
+        return self._levels_db[0]
 
-    @cached_property
+    @property
     def mel_relative_db(self) -> np.ndarray:
         """As `HeardWindow.mel_relative_db`, with further frames at the floor."""
-        relative_db: np.ndarray = self.level_db - self.loudest_db
-        np.maximum(relative_db, -TOP_DB, out=relative_db)
-        return relative_db
+        return self._levels_db[1]
 
     def moments(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Mean and standard deviation of `rows [row, frame or more]`, `[row]` each."""
@@ -262,11 +259,11 @@ class _PassedWindow(HeardWindow):
 
     @cached_property
     def mel_db(self) -> np.ndarray:
-        return self._heard.mel_db[:, : self._heard.n_frames]
+        return self._heard.mel_db[:, : self._heard.n_frames].copy()
 
     @cached_property
     def mel_relative_db(self) -> np.ndarray:
-        return self._heard.mel_relative_db[:, : self._heard.n_frames]
+        return self._heard.mel_relative_db[:, : self._heard.n_frames].copy()
 
     @cached_property
     def song_power(self) -> np.ndarray:

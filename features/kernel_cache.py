@@ -91,7 +91,7 @@ def kernel_folder() -> Path | None:
 
 def _fingerprint() -> str:
     """What machine code depends on, in 16 hexadecimal digits."""
-    import llvmlite  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy; only here
+    import llvmlite  # noqa: PLC0415 - heavy; only here
     import numba  # noqa: PLC0415 - see above
     from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
 

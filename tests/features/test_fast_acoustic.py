@@ -230,18 +230,17 @@ def test_wanted_views_alone_give_the_same_values():
 
 def test_what_needs_no_transform_makes_none(monkeypatch):
     """The samples' own columns cost no spectrum; all others cost one for each block."""
-    import scipy.fft
-
     calls = []
-    transform = scipy.fft.rfft
+    transform = np.fft.rfft
     monkeypatch.setattr(
-        scipy.fft, "rfft", lambda *a, **k: calls.append(a[0].shape) or transform(*a, **k)
+        np.fft, "rfft", lambda *a, **k: calls.append(a[0].shape) or transform(*a, **k)
     )
     extractor, sound = fast(), sound_of(scene(5))
     extractor.extract(sound, RECORDING, ["acoustic/wave"])
     assert calls == []
     extractor.extract(sound, RECORDING, [spec.name for spec in extractor.specs])
-    assert sum(rows for rows, _ in calls) == 320  # 313 frames, in groups of 16
+    frames = [shape[0] for shape in calls if len(shape) == 2]
+    assert sum(frames) == 313
 
 
 def test_a_new_feature_is_heard_without_a_second_transform():
@@ -339,7 +338,7 @@ def test_broken_samples_break_no_process(bad):
     with np.errstate(all="ignore"):
         found = flat(extractor.extract(sound_of(samples), RECORDING, names))
     whole = flat(extractor.extract(sound_of(scene(15)), RECORDING, names))
-    for name in ("contrast_03_mean", "index_aci", "spectral_centroid_p50", "wave_rms_mean"):
+    for name in ("contrast_03_mean", "index_aci", "spectral_centroid_mean", "wave_rms_mean"):
         assert found[name][1:] == pytest.approx(whole[name][1:])
 
 
