@@ -75,7 +75,7 @@ class AcousticExtractor:
 
     def content_key(self, recording: Recording) -> str:
         """The file's bytes: nothing else of a recording is heard."""
-        return recording.content_hash
+        return recording.content_key
 
     def extract(
         self, sound: WindowedSound, recording: Recording, wanted: Collection[str]

@@ -122,7 +122,7 @@ class PlaceExtractor(SingleView):
             recording.date,
             recording.time,
         )
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
     def measure(self, sound: OpenedRecording, recording: Recording) -> dict[str, np.ndarray]:
         """Place and time of every window of a recording.

@@ -15,7 +15,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from birdstack.store.errors import CorruptError, FormatVersionError
 
@@ -23,12 +23,11 @@ FORMAT_VERSION = 1
 """Version of the store's layout and log that this code writes and reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Covered:
-    """One recording held by a part, by the content that was heard."""
+class Covered(NamedTuple):
+    """One recording held by a part, by what determined its numbers."""
 
     recording_id: str
-    content_hash: str
+    content_hash: str  # the view's content key, see `Extractor.content_key`
     windows: int
 
 
@@ -70,7 +69,7 @@ class Part:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Part:
         """Back from `to_json`."""
-        rows = tuple(Covered(*row) for row in body["recordings"])
+        rows = tuple(map(Covered._make, body["recordings"]))
         return cls(**{**body, "recordings": rows})
 
 

@@ -77,7 +77,7 @@ class Extractor(Protocol[Heard_contra]):
     def content_key(self, recording: Recording) -> str:
         """What of the recording determines the numbers: they are made again when it changes.
 
-        For what is heard, `recording.content_hash`; for place and time, those as well.
+        For what is heard, `recording.content_key`; for place and time, those as well.
         """
         ...
 
@@ -117,7 +117,7 @@ class SingleView:
 
     def content_key(self, recording: Recording) -> str:
         """The file's bytes."""
-        return recording.content_hash
+        return recording.content_key
 
     def measure(self, sound: Any, recording: Recording) -> Mapping[str, np.ndarray]:
         """Values of every column of `spec`, each `[window]` or `[window, dim]`."""

@@ -28,6 +28,8 @@ from birdstack.store.layout import (
 from birdstack.store.state import State
 
 CHECKPOINT_EVERY = 50
+CHECKPOINT_BYTES = 4_000_000
+"""A checkpoint is also due after so many bytes of entries, which take long to read as JSON."""
 _MAX_TRIES = 1000
 
 
@@ -38,6 +40,7 @@ class CommitLog:
         self._files = files
         self._lock = threading.RLock()
         self._state: State | None = None
+        self._bytes_since_checkpoint = 0
 
     def head(self) -> State:
         """The state after the newest commit."""
@@ -104,12 +107,15 @@ class CommitLog:
                 ):
                     return None
                 signed = draft.signed(state.version + 1)
+                data = signed.to_bytes()
                 try:
-                    self._files.put_new(entry_path(signed.version), signed.to_bytes())
+                    self._files.put_new(entry_path(signed.version), data)
                 except FileExistsError:
                     continue
                 self._state = state.applied([signed])
-                if signed.version % CHECKPOINT_EVERY == 0 and signed.version:
+                self._bytes_since_checkpoint += len(data)
+                due = signed.version and signed.version % CHECKPOINT_EVERY == 0
+                if due or self._bytes_since_checkpoint >= CHECKPOINT_BYTES:
                     self._write_checkpoint(self._state)
                 return signed
         message = f"{self._files.url}: lost {_MAX_TRIES} races for the next commit"
@@ -156,6 +162,7 @@ class CommitLog:
 
     def _write_checkpoint(self, state: State) -> None:
         """Best effort: readers manage without it, and the commit itself has succeeded."""
+        self._bytes_since_checkpoint = 0
         buffer = io.BytesIO()
         state.to_checkpoint().write_parquet(buffer, compression="zstd", compression_level=1)
         data = buffer.getvalue()

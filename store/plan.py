@@ -47,7 +47,7 @@ class Task:
 
     def key(self, view: str) -> str:
         """What of the recording determines the numbers of a view."""
-        return self.keys.get(view, self.recording.content_hash)
+        return self.keys.get(view, self.recording.content_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +105,52 @@ def make_plan(
     if twice:
         message = f"{len(twice)} recordings are wanted more than once, e.g. {twice[0]!r}"
         raise UsageError(message, remedy="give each recording one id")
-    holdings = [(spec, state.covered(spec.name, spec.recipe_hash)) for spec in specs]
-    key_of = content_keys or {}
+    wanted = _wanted_keys(specs, recordings, content_keys or {})
+    missing: dict[str, list[ViewSpec]] = {}
+    for spec in specs:
+        held = state.held(spec.name, spec.recipe_hash)
+        for recording_id, _ in wanted[spec.name].items() - held.items():
+            missing.setdefault(recording_id, []).append(spec)
+    if not missing:
+        return Plan((), len(recordings), ())
+    by_id = {recording.recording_id: recording for recording in recordings}
     known = _known_windows(state)
-    tasks, skipped, done = [], [], 0
-    for recording in sorted(recordings, key=lambda r: r.recording_id):
-        lacking, still_skipped = [], []
-        own_keys = {}
-        for spec, holding in holdings:
-            key = recording.content_hash
-            if spec.name in key_of:
-                key = own_keys[spec.name] = key_of[spec.name](recording)
-            held = holding.get(recording.recording_id)
-            if held is not None and held.content_hash == key:
-                continue
-            skip = state.skips.get((spec.name, spec.recipe_hash, recording.recording_id))
+    tasks, skipped = [], []
+    for recording_id in sorted(missing):
+        keys, still_skipped = {}, []
+        for spec in missing[recording_id]:
+            key = wanted[spec.name][recording_id]
+            skip = state.skips.get((spec.name, spec.recipe_hash, recording_id))
             if skip is not None and not retry_skipped and _still_holds(skip, key):
                 still_skipped.append(skip)
             else:
-                lacking.append(spec.name)
-        if lacking:
-            windows = known.get((recording.recording_id, recording.content_hash))
-            tasks.append(Task(recording, tuple(lacking), windows, own_keys))
-        elif not still_skipped:
-            done += 1
+                keys[spec.name] = key
+        if keys:
+            recording = by_id[recording_id]
+            windows = known.get((recording_id, recording.content_key))
+            tasks.append(Task(recording, tuple(keys), windows, keys))
         skipped += still_skipped
-    return Plan(tuple(tasks), done, tuple(skipped))
+    return Plan(tuple(tasks), len(recordings) - len(missing), tuple(skipped))
+
+
+def _wanted_keys(
+    specs: Sequence[ViewSpec],
+    recordings: Sequence[Recording],
+    content_keys: Mapping[str, Callable[[Recording], str]],
+) -> dict[str, dict[str, str]]:
+    """View -> recording_id -> content key; computed once for all views of one extractor."""
+    made: dict[Callable[[Recording], str], dict[str, str]] = {}
+    wanted = {}
+    for spec in specs:
+        key_of = content_keys.get(spec.name, _file_key)
+        if key_of not in made:
+            made[key_of] = {r.recording_id: key_of(r) for r in recordings}
+        wanted[spec.name] = made[key_of]
+    return wanted
+
+
+def _file_key(recording: Recording) -> str:
+    return recording.content_key
 
 
 def _known_windows(state: State) -> dict[tuple[str, str], int]:

@@ -42,6 +42,11 @@ class Recording:
     date: dt.date | None = None
     time: dt.time | None = None
 
+    @property
+    def content_key(self) -> str:
+        """The first half of the hash: views are keyed by it, and 128 bits do not collide."""
+        return self.content_hash[:32]
+
 
 @dataclass(frozen=True, slots=True)
 class AudioHeader:

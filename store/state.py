@@ -66,6 +66,15 @@ class State:
             for covered in part.recordings
         }
 
+    def held(self, view: str, recipe: str) -> dict[str, str]:
+        """recording_id -> content key, for what the view holds."""
+        return {
+            recording_id: key
+            for part in self.parts.values()
+            if part.view == view and part.recipe == recipe
+            for recording_id, key, _ in part.recordings
+        }
+
     def window_views(self) -> list[tuple[str, str]]:
         """(view, recipe) of every window view with live parts or an active recipe."""
         live = {(p.view, p.recipe) for p in self.parts.values() if p.recipe != TABLE_RECIPE}
