@@ -27,6 +27,7 @@ import polars as pl
 
 from birdstack.features.acoustic import GROUPS, AcousticConfig, AcousticExtractor
 from birdstack.features.audio import AudioConfig, AudioSource
+from birdstack.features.fast_acoustic import FastAcousticExtractor
 from birdstack.features.probe import AudioProbe
 from birdstack.features.registry import group_columns
 from birdstack.store.catalog import load_recordings
@@ -55,7 +56,7 @@ class Table:
     cpu_s: float
 
 
-def compute(folder: Path, fold_column: str | None) -> Table:
+def compute(folder: Path, fold_column: str | None, implementation: str) -> Table:
     """Recording means of the acoustic views, through a store as a user would have it."""
     with (
         tempfile.TemporaryDirectory(prefix="birdstack-esc10-") as scratch,
@@ -65,7 +66,8 @@ def compute(folder: Path, fold_column: str | None) -> Table:
         store = Store.create(Path(scratch) / "store")
         ingest(store, folder, IngestConfig(fold_column=fold_column), FoldsConfig(), probe=probe)
         recordings = load_recordings(store.snapshot())
-        extractor = AcousticExtractor(AcousticConfig(), source.recipe, source.grid)
+        kind = AcousticExtractor if implementation == "reference" else FastAcousticExtractor
+        extractor = kind(AcousticConfig(), source.recipe, source.grid)
         # Imports and the mel filters are not the extractor's speed.
         views = [spec.name for spec in extractor.specs]
         extractor.extract(source.open(recordings[0]), recordings[0], views)
@@ -153,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="holds esc10/ and xc10/")
     parser.add_argument("--dataset", choices=sorted(FOLD_COLUMNS), default="esc10")
+    parser.add_argument("--implementation", choices=["fused", "reference"], default="fused")
     parser.add_argument("--trees", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, 0 to n-1")
     parser.add_argument("--ablation", action="store_true", help="also leave out each group")
@@ -160,7 +163,7 @@ def main() -> None:
     folder = arguments.data / arguments.dataset
     if not (folder / "train_metadata.csv").is_file():
         parser.error(f"no {arguments.dataset} at {folder}: name its parent folder with --data")
-    table = compute(folder, FOLD_COLUMNS[arguments.dataset])
+    table = compute(folder, FOLD_COLUMNS[arguments.dataset], arguments.implementation)
     judge(table, seeds=range(arguments.seeds), trees=arguments.trees)
     print(f"decode, extract, store: {table.windows / table.cpu_s:.1f} windows per CPU second")
     if arguments.dataset == "esc10":

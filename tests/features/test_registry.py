@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,9 @@ def watched(config: AcousticConfig, seen: set[str]) -> AcousticConfig:
 
 
 @pytest.mark.parametrize(
-    "each", [each for each in registry.all_features() if each.scope == "window"], ids=str
+    "each",
+    [each for each in registry.all_features() if each.scope == "window"],
+    ids=attrgetter("name"),
 )
 def test_a_feature_asks_for_no_setting_that_it_does_not_declare(each: Feature):
     """The recipe holds every setting that the numbers, and the number of columns, depend on."""
