@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from birdstack.features.acoustic import AcousticExtractor
 from birdstack.features.audio import AudioSource, Sound
 from birdstack.features.pictures import Curve, draw_recording, facts_line, find_column, save_png
 from birdstack.features.pictures_spectrogram import Spectrogram, spectrogram
-from birdstack.features.place import PlaceExtractor, place_columns
+from birdstack.features.place import place_columns
 from birdstack.features.probe import AudioProbe
+from birdstack.stacking.extractors import make_extractors
 from birdstack.stacking.options import DONE
 from birdstack.stacking.session import Session
 from birdstack.store.catalog import load_recordings
@@ -182,11 +182,8 @@ def _known_columns(
     session: Session, source: AudioSource, snapshot: Snapshot | None, recording: Recording
 ) -> dict[str, _Known]:
     """Name -> where to get it: the store where it holds the recording, else an extractor."""
-    settings = session.settings
-    extractors: list[Extractor[Any]] = [
-        AcousticExtractor(settings.acoustic, source.recipe, source.grid),
-        PlaceExtractor(source.grid, session.settings.place),
-    ]
+    extractors = make_extractors(session.settings, source, source.grid)
+    keys = {spec.name: e.content_key(recording) for e in extractors for spec in e.specs}
     known = {
         column.name: _Known(spec.name, column, extractor)
         for extractor in extractors
@@ -196,7 +193,7 @@ def _known_columns(
     for view in [] if snapshot is None else snapshot.views:
         assert snapshot is not None
         covered = snapshot.covered(view).get(recording.recording_id)
-        if covered is None or covered.content_hash != recording.content_hash:
+        if covered is None or covered.content_hash != keys.get(view, recording.content_key):
             continue
         for column in snapshot.spec(view).columns:
             taken = column.name in known and known[column.name].view != view

@@ -34,7 +34,6 @@ class Receipt:
         notes: recording_id -> facts worth keeping, such as truncation.
         heard: number of recordings used.
         windows: number of windows of those recordings.
-        unfinished: tasks not begun because the run was stopped.
     """
 
     parts: tuple[Part, ...] = ()
@@ -43,7 +42,6 @@ class Receipt:
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     heard: int = 0
     windows: int = 0
-    unfinished: int = 0
 
 
 @dataclass
@@ -101,11 +99,10 @@ class Workshop:
         rows = {spec.name: _Rows(spec) for spec in self.specs}
         skips: list[Skip] = []
         notes: dict[str, Mapping[str, Any]] = {}
-        heard = windows = unfinished = 0
+        heard = windows = 0
         tally = tally or Tally()
-        for number, task in enumerate(unit):
+        for task in unit:
             if stop is not None and stop.is_set():
-                unfinished = len(unit) - number
                 break
             try:
                 sound = self._open(task)
@@ -127,7 +124,7 @@ class Workshop:
             for r in rows.values()
             if r.recordings
         }
-        return Receipt(tuple(parts), statistics, tuple(skips), notes, heard, windows, unfinished)
+        return Receipt(tuple(parts), statistics, tuple(skips), notes, heard, windows)
 
     @property
     def specs(self) -> list[ViewSpec]:

@@ -53,12 +53,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_the_wheel_holds_exactly_the_rooms(wheel: zipfile.ZipFile) -> None:
-    """Every Python file and py.typed of the four rooms is in the wheel, and nothing else."""
+    """Every file of the four rooms is in the wheel (code, types, data), and nothing else."""
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     expected = {
         f"birdstack/{name}"
         for name in _files_of_the_project()
-        if name.split("/")[0] in ROOMS and (name.endswith((".py", "/py.typed")))
+        if name.split("/")[0] in ROOMS and name.endswith((".py", "/py.typed", ".json"))
     }
     assert packed == expected
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ import polars as pl
 
 from birdstack.store.commit import Part
 from birdstack.store.compact import compact
-from birdstack.store.errors import BirdstackError, SkipRecording
+from birdstack.store.errors import BirdstackError, SkipRecording, StoreError
 from birdstack.store.extractor import SingleView
 from birdstack.store.materialise import RunReport, materialise
 from birdstack.store.recordings import Recording
@@ -121,6 +122,25 @@ class ToyExtractor(SingleView):
 
     def measure(self, sound: ToySound, recording: Recording) -> dict[str, np.ndarray]:
         return toy_values(recording, sound.n_windows, self.columns)
+
+
+class Deadly(ToySource):
+    """Opening one recording kills the process, as a fault in a C library does."""
+
+    def open(self, recording):
+        if recording.recording_id.endswith("rec00005.ogg"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(recording)
+
+
+class GivesUp(ToyExtractor):
+    """Fails for good at the 20th recording."""
+
+    def measure(self, sound, recording):
+        if "rec00020" in recording.recording_id:
+            message = "the extractor gives up"
+            raise StoreError(message)
+        return super().measure(sound, recording)
 
 
 def toy_recordings(

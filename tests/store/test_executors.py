@@ -95,21 +95,12 @@ def test_few_units_are_taken_ahead(tmp_path: Path) -> None:
     assert (done, taken) == (100, 100)
 
 
-class Deadly(toy.ToySource):
-    """Opening one recording kills the process, as a fault in a C library does."""
-
-    def open(self, recording):
-        if recording.recording_id.endswith("rec00005.ogg"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().open(recording)
-
-
 @pytest.mark.slow
 def test_a_recording_that_kills_its_worker(tmp_path: Path) -> None:
     """In processes it costs one recording, which is skipped and named; the rest is heard."""
     store = Store.create(tmp_path)
     recordings = toy.toy_recordings(12)
-    report = toy.fill(store, recordings, source=Deadly(), executor="processes", workers=2)
+    report = toy.fill(store, recordings, source=toy.Deadly(), executor="processes", workers=2)
     assert [(s.recording_id, s.code) for s in report.skips] == [
         ("site5/rec00005.ogg", "worker_crashed")
     ]

@@ -332,7 +332,7 @@ def test_an_error_in_the_middle_keeps_what_is_finished(store: Store, executor: s
         toy.fill(
             store,
             toy.toy_recordings(40),
-            extractors=[GivesUp()],
+            extractors=[toy.GivesUp()],
             executor=executor,
             workers=2,
             unit_recordings=2,
@@ -343,16 +343,6 @@ def test_an_error_in_the_middle_keeps_what_is_finished(store: Store, executor: s
     assert report.heard <= 40 - held
     assert report.heard < 40
     toy.assert_holds(store, toy.toy_recordings(40))
-
-
-class GivesUp(toy.ToyExtractor):
-    """Fails for good at the 20th recording."""
-
-    def measure(self, sound, recording):
-        if "rec00020" in recording.recording_id:
-            message = "the extractor gives up"
-            raise StoreError(message)
-        return super().measure(sound, recording)
 
 
 def test_progress_counts_up_to_the_total(store: Store) -> None:
