@@ -85,7 +85,7 @@ def _show_split(session: Session, split: Mapping[str, Any]) -> None:
         named = ", ".join(f"{c['label']} ({c['groups']})" for c in rare[:_SHOWN_RARE])
         more = f" and {len(rare) - _SHOWN_RARE} more" if len(rare) > _SHOWN_RARE else ""
         reporter.warn(
-            f"{len(rare)} classes have too few groups to stand in every fold: {named}{more}"
+            f"classes with too few groups to stand in every fold ({len(rare)}): {named}{more}"
         )
     for leak in split["leaks"][:_SHOWN_RARE]:
         reporter.warn(

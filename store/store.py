@@ -227,5 +227,7 @@ def _refuse_foreign_folder(files: Files) -> None:
     for info in files.walk(""):
         if info.path.startswith(TEMPORARY_PREFIX):
             continue  # of a creation that was killed
+        if MARKER in files.list(""):
+            return  # somebody else created it this moment
         message = f"{files.url} is not a birdstack store and is not empty (it has {info.path})"
         raise UsageError(message, remedy="give --store a new or empty folder")
