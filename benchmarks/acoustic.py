@@ -286,25 +286,10 @@ def run(data: Path, windows: int, rounds: int) -> dict[str, Any]:
 
 
 def two_threads(whole: Whole, rounds: int) -> dict[str, Any]:
-    """Wall and CPU seconds of the same recordings by one thread and by two, in turns.
-
-    The control sorts random numbers, which shares nothing: what it gains by a second thread
-    is what the machine has to give beside its other work.
-    """
-    import numpy as np  # noqa: PLC0415 - as above
-
-    def control(threads: int) -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(np.sort, [np.random.default_rng(0).random(4_000_000)] * 4))
-
+    """Wall and CPU seconds of the same recordings by one thread and by two, in turns."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    ways = {
-        "1": lambda: whole.all(1),
-        "2": lambda: whole.all(2),
-        "control 1": lambda: control(1),
-        "control 2": lambda: control(2),
-    }
+    ways = {"1": lambda: whole.all(1), "2": lambda: whole.all(2)}
     found = timing.interleaved(ways, rounds)
     return {name: {"cpu_s": each.cpu_s, "wall_s": each.wall_s} for name, each in found.items()}
 
@@ -335,7 +320,6 @@ def markdown(figures: dict[str, Any]) -> str:
     walls = {name: each["wall_s"] for name, each in figures["threads"].items()}
     cpus = {name: each["cpu_s"] for name, each in figures["threads"].items()}
     pairs = [one / two for one, two in zip(walls["1"], walls["2"], strict=True)]
-    control = [one / two for one, two in zip(walls["control 1"], walls["control 2"], strict=True)]
     return "\n\n".join(
         [
             f"{figures['sound']}. {figures['machine']}",
@@ -350,10 +334,7 @@ def markdown(figures: dict[str, Any]) -> str:
                 f"{statistics.median(walls['1']):.2f}, two threads {statistics.median(walls['2']):.2f}: "
                 f"**{statistics.median(pairs):.2f} times** (median of pairs; best round against best "
                 f"round {min(walls['1']) / min(walls['2']):.2f}; CPU seconds "
-                f"{statistics.median(cpus['1']):.2f} and {statistics.median(cpus['2']):.2f}). "
-                f"A control that shares nothing gained {statistics.median(control):.2f} times in the "
-                f"same rounds, {max(control):.2f} at best: where that is not 2, the second "
-                "processor had other work."
+                f"{statistics.median(cpus['1']):.2f} and {statistics.median(cpus['2']):.2f})."
             ),
             "Where a window's time goes, best of the rounds:",
             markdown_table(["step", "ms", "share"], slices),

@@ -247,7 +247,7 @@ def test_bad_rows_are_listed_and_good_ones_go_on(birds: Path, tmp_path: Path):
         (["store", "pin", "../x", "--store", "store"], 2, "../x"),
         (["store", "compact", "acustic", "--store", "store"], 2, "acoustic"),
         (["store", "vacuum", "--grace-hours", "-1", "--store", "store"], 2, ""),
-        (["featurs"], 2, "features"),
+        (["featuresx"], 2, "features"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -319,7 +319,7 @@ def test_a_group_is_added_without_the_others(birds: Path):
     assert store.snapshot().views == ["acoustic/indices", "acoustic/wave", "place"]
     added = {part.view for part in store.log.head().parts.values()}
     assert {"acoustic/wave", "acoustic/indices", "place"} <= added
-    assert birdstack("features", "--store", "shelf", "--group", "indeces").code == 2
+    assert birdstack("features", "--store", "shelf", "--group", "indicesx").code == 2
 
 
 def test_a_corrected_place_is_heard_of(birds: Path, shelf: Path):
