@@ -222,7 +222,7 @@ class _Run:
         self.report.heard += receipt.heard
         self.report.windows += receipt.windows
         self.report.skips += receipt.skips
-        self.report.notes.update(receipt.notes)
+        self.report.notes.update({i: notes for i, notes in receipt.notes.items() if notes})
         merge_views(self.added, receipt.statistics)
         n_bytes = sum(part.n_bytes for waiting in self.waiting for part in waiting.parts)
         overdue = time.monotonic() - self.last_commit_s >= self.config.commit_interval_s
@@ -238,9 +238,10 @@ class _Run:
         statistics: dict[str, Statistics] = {}
         for receipt in self.waiting:
             merge_views(statistics, receipt.statistics)
-        notes = {k: v for receipt in self.waiting for k, v in receipt.notes.items()}
+        heard = {k: v for receipt in self.waiting for k, v in receipt.notes.items()}
         for _ in range(_MAX_CONFLICTS):
             files, state = self.store.files, self.store.log.head()
+            notes = {i: found for i, found in heard.items() if found or i in state.notes}
             fresh = without_live(files, state, parts)
             rewritten, removed = superseded(files, state, fresh)
             try:

@@ -103,11 +103,14 @@ class State:
             self.skips[(skip.view, skip.recipe, skip.recording_id)] = skip
         for part in commit.add:
             self.parts[part.path] = part
-            if self.skips or self.notes:
+            if self.skips:
                 for covered in part.recordings:
                     self.skips.pop((part.view, part.recipe, covered.recording_id), None)
-                    self.notes.pop(covered.recording_id, None)
-        self.notes.update(commit.notes)
+        for recording_id, notes in commit.notes.items():
+            if notes:
+                self.notes[recording_id] = notes
+            else:  # heard anew, and nothing is odd any more
+                self.notes.pop(recording_id, None)
         self.active.update(commit.activate)
         self.oldest = max(self.oldest, commit.expire)
         merge_views(self.statistics, statistics_from_json(commit.statistics))

@@ -31,7 +31,7 @@ class Receipt:
         parts: one for each view, already durable.
         statistics: `view/recipe` -> statistics of its rows.
         skips: recordings that could not be used.
-        notes: recording_id -> facts worth keeping, such as truncation.
+        notes: recording_id -> facts worth keeping, such as truncation; empty where all is well.
         heard: number of recordings used.
         windows: number of windows of those recordings.
     """
@@ -110,7 +110,7 @@ class Workshop:
                 skips += [_skip(rows[view].spec, task, skip) for view in task.views]
                 tally.add(skipped=1)
                 continue
-            if sound.notes:
+            if not isinstance(sound, KnownWindows):
                 notes[task.recording.recording_id] = sound.notes
             missed = self._hear(sound, task, rows)
             skips += missed

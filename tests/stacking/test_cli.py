@@ -189,6 +189,27 @@ def test_a_truncated_file_is_heard_and_noted(birds: Path, tmp_path: Path):
     ]
 
 
+def test_notes_last_until_the_recording_is_heard_anew(birds: Path):
+    """Compaction and corrected metadata keep them; a mended file loses them."""
+    cut = birds / "train_audio/bird0/XC0001.ogg"
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) * 3 // 4])
+    setting = ("--set", "run.unit_recordings=4")
+    assert birdstack("features", birds, "--store", "shelf", *setting).code == 0
+    noted = Store.open("shelf").snapshot().notes()
+    assert "truncated" in noted["note"].to_list()
+
+    assert birdstack("store", "compact", "--store", "shelf").code == 0
+    table = birds / "train_metadata.csv"
+    table.write_text(table.read_text("utf-8").replace("40.5,-1.25", "-33.0,-1.25"), "utf-8")
+    assert birdstack("features", birds, "--store", "shelf").code == 0
+    assert Store.open("shelf").snapshot().notes().equals(noted)
+
+    cut.write_bytes(whole)
+    assert birdstack("features", birds, "--store", "shelf").code == 0
+    assert Store.open("shelf").snapshot().notes().is_empty()
+
+
 def test_a_file_that_is_lost_after_ingestion_is_skipped(birds: Path, shelf: Path, tmp_path: Path):
     """Between ingestion and hearing anything may happen to a file."""
     store = tmp_path / "shelf"
