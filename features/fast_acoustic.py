@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from birdstack.features.acoustic_checks import WindowedSound, frames_to_next, re
 from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.feature import Feature
 from birdstack.features.fused_features import FUSED, FusedFeature
-from birdstack.features.fused_window import AcousticPass, HeardPass, Stage
+from birdstack.features.fused_readings import WINDOWS, HeardWindows
+from birdstack.features.fused_window import AcousticPass, Stage
 from birdstack.features.kernel_cache import Precision
-from birdstack.features.spectrum import INPUTS
+from birdstack.features.spectrum import INPUTS, HeardWindow
 from birdstack.store.keys import WindowGrid
 from birdstack.store.recordings import Recording
 
@@ -27,8 +29,8 @@ Listener = Callable[[int, AcousticPass], None]
 
 _SHAPE_STAGES: dict[str, Stage] = {
     "mel": "mel",
-    "mel_db": "mel",
-    "mel_relative_db": "mel",
+    "mel_db": "levels",
+    "mel_relative_db": "levels",
     "song_power": "song",
     "magnitude": "power",
     "power": "power",
@@ -96,15 +98,23 @@ class FastAcousticExtractor(AcousticExtractor):
         if listener is not None:
             stages.add("mel")
         own = self._pass()
-        own.memory.clear()
+        own.begin(stages)
         rows = {view.name: np.empty((sound.n_windows, view.width)) for view in views}
+        slow = [view for view in views if view.slow]
         for index in range(sound.n_windows):
             step = frames_to_next(self.grid, index, self.sample_rate_hz, self.config.hop)
-            heard = own.hear(sound.window(index), stages, step)
-            for view in views:
-                rows[view.name][index] = view.measure(heard)
+            slot = index % WINDOWS
+            own.hear(sound.window(index), step, slot)
+            if slow:
+                reference = own.reference()
+                for view in slow:
+                    view.ask(reference, rows[view.name][index])
             if listener is not None:
                 listener(index, own)
+            if slot + 1 == WINDOWS or index + 1 == sound.n_windows:
+                heard = own.heard(slot + 1)
+                for view in views:
+                    view.measure(heard, rows[view.name][index - slot : index + 1])
         return {view.name: view.finish(rows[view.name]) for view in views}
 
     @cached_property
@@ -137,6 +147,7 @@ class _View:
         name: of the view.
         width: number of columns that one window fills.
         stages: readings of the pass that they need.
+        slow: whether a feature has no kernel, and is asked window by window.
     """
 
     def __init__(
@@ -144,10 +155,14 @@ class _View:
     ) -> None:
         self.name = name
         self._features = features
-        self._parts = [_Part.of(each) for each in features if each.scope == "window"]
+        parts = [_Part.of(each) for each in features if each.scope == "window"]
+        counts = [len(part.feature.columns(config, sample_rate_hz)) for part in parts]
+        ends = list(itertools.accumulate(counts, initial=0))
+        places = [slice(*pair) for pair in itertools.pairwise(ends)]
+        self._parts = list(zip(places, parts, strict=True))
         self._columns = [
             column.column.name
-            for part in self._parts
+            for part in parts
             for column in part.feature.columns(config, sample_rate_hz)
         ]
         self._order = [
@@ -156,11 +171,20 @@ class _View:
             for column in each.columns(config, sample_rate_hz)
         ]
         self.width = len(self._columns)
-        self.stages = {stage for part in self._parts for stage in part.stages}
+        self.stages = {stage for part in parts for stage in part.stages}
+        self.slow = any(part.fused is None for part in parts)
 
-    def measure(self, heard: HeardPass) -> np.ndarray:
-        """Values of one window, `[column]`."""
-        return np.concatenate([part.measure(heard) for part in self._parts])
+    def ask(self, reference: HeardWindow, row: np.ndarray) -> None:
+        """Features without a kernel, of one window, into its row `[column]`."""
+        for place, part in self._parts:
+            if part.fused is None:
+                row[place] = list(part.feature.values(reference).values())
+
+    def measure(self, heard: HeardWindows, rows: np.ndarray) -> None:
+        """All other features, of a run of windows, into their rows `[window, column]`."""
+        for place, part in self._parts:
+            if part.fused is not None:
+                rows[:, place] = part.fused.columns(heard, part.feature.statistics)
 
     def finish(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of a recording from its rows `[window, column]`, as the store keeps them."""
@@ -188,11 +212,3 @@ class _Part:
         needs = set(self.feature.needs) & INPUTS.keys() - {"samples"}
         # An input that is not listed here is derived from the power.
         return {_SHAPE_STAGES.get(need, "power") for need in needs}
-
-    def measure(self, heard: HeardPass) -> np.ndarray:
-        if self.fused is None:
-            return np.array(list(self.feature.values(heard.reference).values()))
-        found = self.fused.measure(heard)
-        if not self.feature.statistics:
-            return found[""]
-        return np.concatenate([found[statistic] for statistic in self.feature.statistics])

@@ -8,17 +8,16 @@ A registered feature without a function here is computed by its own, from the sa
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from birdstack.features.feature import Feature
-from birdstack.features.fused_window import HeardPass, Stage
+from birdstack.features.fused_readings import HeardWindows, Values
+from birdstack.features.fused_window import Stage
 
-Values = Mapping[str, np.ndarray]
-"""Statistic (empty: none) -> one value for each row."""
-Measure = Callable[[HeardPass], Values]
+Measure = Callable[[HeardWindows], Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,11 @@ class FusedFeature:
         wanted = feature.statistics or ("",)
         return self.version == feature.version and self.statistics >= set(wanted)
 
+    def columns(self, heard: HeardWindows, statistics: Sequence[str]) -> np.ndarray:
+        """The feature's columns, statistic by statistic: `[window, column]`."""
+        found = self.measure(heard)
+        return np.concatenate([found[each] for each in statistics or ("",)], axis=1)
+
 
 FUSED: dict[str, FusedFeature] = {}
 """Features with kernels, by name."""
@@ -67,11 +71,11 @@ def fused(
     return register
 
 
-def _row(measure: Measure, place: int, heard: HeardPass) -> Values:
+def _row(measure: Measure, place: int, heard: HeardWindows) -> Values:
     """One row of what `measure` gives for several features at once."""
-    return {name: values[place : place + 1] for name, values in heard.once(measure).items()}
+    return {name: values[:, place : place + 1] for name, values in heard.once(measure).items()}
 
 
-def plain(*values: float) -> Values:
-    """Values without a statistic."""
-    return {"": np.array(values)}
+def plain(*values: np.ndarray) -> Values:
+    """Values without a statistic, each `[window]`."""
+    return {"": np.stack(values, axis=1)}

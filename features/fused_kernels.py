@@ -7,8 +7,8 @@ registers, and sums over bins keep the order of a plain loop in every lane. Only
 lanes are allowed to be reordered (`reassoc`, `contract`), never the rules for NaN and
 infinity.
 
-A kernel calls no other kernel and names no module but numpy and math, so that its machine
-code stands alone in the cache. Arguments called `out_*`, and what the docstring says so of,
+A kernel names no module but numpy and math, and other kernels: `kernel_cache`
+compiles those into it, so that its machine code stands alone in the cache. Arguments called `out_*`, and what the docstring says so of,
 are written to.
 """
 
@@ -353,7 +353,7 @@ def loudest_cell(power: np.ndarray, low: int, high: int) -> float:
 
 
 def count_above(
-    power: np.ndarray, threshold: float, low: int, high: int, out_counts: np.ndarray
+    power: np.ndarray, threshold: np.float32, low: int, high: int, out_counts: np.ndarray
 ) -> None:
     """Number of frames in which each bin of `[low, high)` reaches a power: `[bin]`."""
     out_counts[:] = 0
@@ -368,6 +368,7 @@ def count_above(
 
 ORDERED: frozenset[str] = frozenset({"contract"})
 REORDERED: frozenset[str] = frozenset({"reassoc", "nsz", "contract"})
+PART = ""  # called by other kernels only: compiled for the types that they give
 Kernel = tuple[Callable[..., float | None], str, frozenset[str]]
 
 LANE_KERNELS: dict[str, Kernel] = {
@@ -378,21 +379,13 @@ LANE_KERNELS: dict[str, Kernel] = {
         "void(f4[:, :, ::1], i8[::1], i8[::1], i8[::1], f4[::1], i8, f8[:, ::1])",
         ORDERED,
     ),
-    "shape_lanes": (shape_lanes, "void(f4[:, :, ::1], f8[::1], i8, f8[:, ::1])", ORDERED),
-    "flatness_lanes": (
-        flatness_lanes,
-        "void(f4[:, :, ::1], i8, i8, f8, f8, i8, f8[::1])",
-        ORDERED,
-    ),
-    "power_rows": (power_rows, "void(F[:, ::1], i8[:, ::1], i8, f4[:, ::1])", ORDERED),
-    "bin_sums": (
-        bin_sums,
-        "void(f4[:, :, ::1], f4[:, :, ::1], i8, i8, f4[::1], f8[:, ::1])",
-        REORDERED,
-    ),
-    "band_power": (band_power, "void(f4[:, :, ::1], i8, i8, i8, f8[::1])", ORDERED),
-    "loudest_cell": (loudest_cell, "f8(f4[:, :, ::1], i8, i8)", ORDERED),
-    "count_above": (count_above, "void(f4[:, :, ::1], f4, i8, i8, i8[::1])", REORDERED),
+    "shape_lanes": (shape_lanes, PART, ORDERED),
+    "flatness_lanes": (flatness_lanes, PART, ORDERED),
+    "power_rows": (power_rows, PART, ORDERED),
+    "bin_sums": (bin_sums, PART, REORDERED),
+    "band_power": (band_power, PART, ORDERED),
+    "loudest_cell": (loudest_cell, PART, ORDERED),
+    "count_above": (count_above, PART, REORDERED),
 }
 """Name -> function, types of its arguments (`F` is the precision of the transform), and which
 reorderings of sums its compiler may make."""

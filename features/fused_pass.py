@@ -1,9 +1,9 @@
 """One transform of a window, and all that is read off it, block by block in the cache.
 
 `SpectralPass` is shared by the acoustic views and the networks' pictures: it frames, windows
-and transforms 48 frames at a time and hands each block to kernels while it is still in the
-processor's cache. (Transforming 48 windows at once is slower than one at a time: the frames
-fall out of the cache.) Its buffers are reused from window to window, so a pass belongs to
+and transforms a block of frames at a time and hands it to kernels while it is still near the
+processor. (Transforming 48 windows at once is slower than one at a time: the frames fall out
+of the cache.) Its buffers are reused from window to window, so a pass belongs to
 one thread; `thread_pass` keeps one for each.
 """
 
@@ -19,8 +19,9 @@ from birdstack.features.fused_kernels import LANES
 from birdstack.features.fused_plan import FrontEnd, hann, sparse_mel
 from birdstack.features.kernel_cache import Kernels, Precision, load_kernels
 
-BLOCK = 3 * LANES
-"""Frames that are transformed at a time."""
+BLOCK = 5 * LANES
+"""Frames that are transformed at a time: the fewer, the nearer they stay to the processor; the
+more, the less often threads hand the interpreter's lock over."""
 
 _POWER_FLOOR = 1e-10  # librosa's amin
 
@@ -52,6 +53,7 @@ class SpectralPass:
         self._mel = sparse_mel(front_end)
         self._frames = np.zeros((BLOCK, front_end.n_fft), dtype=precision)
         self._spectrum = np.zeros((BLOCK, front_end.n_bins), dtype=np.complex128)
+        self._filled = 0  # rows of the spectrum that are not zero
         self._no_magnitude = np.zeros((0, 0, 0), dtype=np.float32)
         self.power_groups = np.zeros((0, front_end.n_bins, LANES), dtype=np.float32)
         self.mel_frames = np.zeros((front_end.n_mels, 0))
@@ -135,7 +137,9 @@ class SpectralPass:
         if self.precision == "float64":
             # numpy writes into a buffer that is already in the cache.
             np.fft.rfft(frames[:real], axis=1, out=self._spectrum[: len(frames[:real])])
-            self._spectrum[real : len(frames)] = 0.0
+            if self._filled > real:  # rows that a longer block left
+                self._spectrum[real : self._filled] = 0.0
+            self._filled = min(real, len(frames))
             return self._spectrum[: len(frames)]
         import scipy.fft  # noqa: PLC0415 - importing this module stays light
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from birdstack.features.fused_kernels import LANES, ORDERED, REORDERED, Kernel
+from birdstack.features.fused_kernels import LANES, ORDERED, PART, REORDERED, Kernel
 
 _NEGATIVE = -1e-10  # librosa's threshold: samples no larger count as zero, and zero as positive
 _CLIPPED = 0.999
@@ -321,37 +321,17 @@ def wave_frames(
 
 
 ROW_KERNELS: dict[str, Kernel] = {
-    "level_rows": (level_rows, "void(f8[:, ::1], f8, f8, f8[:, ::1], f8[:, ::1])", ORDERED),
-    "extreme_rows": (
-        extreme_rows,
-        "void(f4[:, ::1], i8[:, ::1], i8, f8[:, ::1], f8[:, ::1])",
-        ORDERED,
-    ),
+    "level_rows": (level_rows, PART, ORDERED),
+    "extreme_rows": (extreme_rows, PART, ORDERED),
     "row_moments": (row_moments, "void(f8[:, ::1], i8, f8[::1], f8[::1])", REORDERED),
-    "weigh_rows": (weigh_rows, "void(f8[:, ::1], f8[:, ::1], i8, f8[:, ::1])", ORDERED),
-    "delta_deviations": (
-        delta_deviations,
-        "void(f8[:, ::1], i8, f8[::1], f8[::1], f8[::1], f8[::1])",
-        REORDERED,
-    ),
-    "smooth_rows": (
-        smooth_rows,
-        "void(f8[:, ::1], i8, f8, f8, i8, f8, f8[::1], f8[:, ::1])",
-        ORDERED,
-    ),
-    "compress_rows": (
-        compress_rows,
-        "void(f8[:, ::1], f8[:, ::1], i8, f8, f8, i8, f8[:, ::1])",
-        ORDERED,
-    ),
-    "count_active": (count_active, "void(f8[:, ::1], f8[::1], i8, f8, i8[::1])", ORDERED),
-    "rises": (rises, "void(f8[:, ::1], i8, f8[::1])", ORDERED),
-    "autocorrelations": (autocorrelations, "void(f8[::1], i8, f8[::1])", REORDERED),
-    "wave_sums": (wave_sums, "void(f4[::1], i8, f8[::1], i8[::1], f8[::1])", REORDERED),
-    "wave_frames": (
-        wave_frames,
-        "void(f4[::1], f8[::1], i8[::1], i8, i8, i8, f8[::1], f8[::1])",
-        ORDERED,
-    ),
+    "weigh_rows": (weigh_rows, PART, ORDERED),
+    "delta_deviations": (delta_deviations, PART, REORDERED),
+    "smooth_rows": (smooth_rows, PART, ORDERED),
+    "compress_rows": (compress_rows, PART, ORDERED),
+    "count_active": (count_active, PART, ORDERED),
+    "rises": (rises, PART, ORDERED),
+    "autocorrelations": (autocorrelations, PART, REORDERED),
+    "wave_sums": (wave_sums, PART, REORDERED),
+    "wave_frames": (wave_frames, PART, ORDERED),
 }
 """As `LANE_KERNELS`."""

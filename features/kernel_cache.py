@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pickle
@@ -30,17 +31,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
-from birdstack.features import fused_kernels, fused_row_kernels
-from birdstack.features.fused_kernels import LANE_KERNELS
+from birdstack.features import (
+    fused_composites,
+    fused_kernels,
+    fused_powers,
+    fused_row_kernels,
+)
+from birdstack.features.fused_composites import COMPOSITES
+from birdstack.features.fused_kernels import LANE_KERNELS, PART
+from birdstack.features.fused_powers import POWER_KERNELS
 from birdstack.features.fused_row_kernels import ROW_KERNELS
 
 Precision = Literal["float64", "float32"]
 Kernels = Mapping[str, Callable[..., Any]]
 
 VARIABLE = "BIRDSTACK_CACHE"
-_KERNELS = LANE_KERNELS | ROW_KERNELS
+_KERNELS = LANE_KERNELS | ROW_KERNELS | POWER_KERNELS | COMPOSITES
+_SOURCES = (
+    fused_kernels.__file__,
+    fused_row_kernels.__file__,
+    fused_powers.__file__,
+    fused_composites.__file__,
+)
 _LETTER: dict[Precision, str] = {"float64": "f8", "float32": "f4"}
 _PATIENCE_S = 180.0  # then another process hangs: compile in memory
 _POLL_S = 0.05
@@ -96,10 +111,7 @@ def _fingerprint() -> str:
     from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
 
     parts = [
-        *(
-            Path(source).read_bytes().hex()
-            for source in (fused_kernels.__file__, fused_row_kernels.__file__, __file__)
-        ),
+        *(Path(source).read_bytes().hex() for source in (*_SOURCES, __file__)),
         numba.__version__,
         llvmlite.__version__,
         sys.version,
@@ -110,7 +122,8 @@ def _fingerprint() -> str:
 
 def _prepare(precision: Precision) -> Kernels:
     """Load every kernel from the cache, or compile what is missing."""
-    kernels = {name: _Kernel(name, precision) for name in _KERNELS}
+    called = (name for name, (_, types, _) in _KERNELS.items() if types != PART)
+    kernels = {name: _Kernel(name, precision) for name in called}
     folder = kernel_folder()
     if folder is None:
         return {name: kernel.compiled() for name, kernel in kernels.items()}
@@ -125,16 +138,28 @@ def _prepare(precision: Precision) -> Kernels:
     return {name: kernel.compiled() for name, kernel in kernels.items()}
 
 
+def _dispatcher(name: str) -> Any:
+    """A kernel for numba to compile, with those that it calls, each under its own rules."""
+    import numba  # noqa: PLC0415 - see _fingerprint
+
+    function, _, reorder = _KERNELS[name]
+    # numba looks called functions up by their names, and wants to find its own kind there.
+    parts = {each: _part(each) for each in function.__code__.co_names if each in _KERNELS}
+    linked = FunctionType(function.__code__, {**function.__globals__, **parts}, name)
+    return numba.njit(nogil=True, fastmath=set(reorder), error_model="numpy")(linked)
+
+
+_part = functools.cache(_dispatcher)
+"""Such a kernel to be called by others, which compile it for the types that they give."""
+
+
 class _Kernel:
     """One kernel in one precision, on its way to machine code."""
 
     def __init__(self, name: str, precision: Precision) -> None:
-        import numba  # noqa: PLC0415 - see _fingerprint
-
-        function, types, reorder = _KERNELS[name]
+        types = _KERNELS[name][1]
         self.file = f"{name}-{precision}.kernel"
-        decorate = numba.njit(nogil=True, fastmath=set(reorder), error_model="numpy")
-        self.dispatcher: Any = decorate(function)
+        self.dispatcher = _dispatcher(name)
         self.signature = types.replace("F", _LETTER[precision])
         self.ready = False
 
