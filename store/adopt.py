@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from birdstack.store.commit import Commit, Part
-from birdstack.store.errors import ConflictError, CorruptError
+from birdstack.store.errors import ConflictError, CorruptError, LeakError
+from birdstack.store.out_of_fold import refuse_leaks
 from birdstack.store.parquet_read import read_orphan
 from birdstack.store.plan import Plan
 from birdstack.store.replace import superseded
+from birdstack.store.state import State
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json
 from birdstack.store.store import Store
 from birdstack.store.views import ViewSpec
@@ -21,8 +23,9 @@ from birdstack.store.views import ViewSpec
 def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
     """Commit finished parts that no commit mentions. Returns how many.
 
-    A part that is torn, does not decode, or holds a recording that is not wanted any more is
-    left for `vacuum`.
+    A part that is torn, does not decode, holds a recording that is not wanted any more, or
+    logits that are not out-of-fold is left for `vacuum`. (The recipe of logits names the model
+    and not the split: FOLDS may have changed since the part was written.)
 
     Args:
         store: the store.
@@ -48,7 +51,7 @@ def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
             except CorruptError:
                 continue
             held = {(covered.recording_id, covered.content_hash) for covered in part.recordings}
-            if held and held <= lacking:
+            if held and held <= lacking and _admitted(store, state, part):
                 lacking -= held
                 found.append(part)
                 merge_views(statistics, {f"{spec.name}/{spec.recipe_hash}": columns})
@@ -65,6 +68,14 @@ def adopt_orphans(store: Store, specs: Sequence[ViewSpec], plan: Plan) -> int:
                 statistics=statistics_to_json(statistics),
             )
         )
-    except ConflictError:  # another writer is filling the views: what is lacking is computed
+    except (ConflictError, LeakError):  # another writer was quicker: what is lacking is computed
         return 0
     return len(found)
+
+
+def _admitted(store: Store, state: State, part: Part) -> bool:
+    try:
+        refuse_leaks(store.files, store.grid, state, [part])
+    except LeakError:
+        return False
+    return True

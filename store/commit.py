@@ -45,7 +45,8 @@ class Part:
         footer: xxh3-64 of the Parquet footer, hexadecimal.
         chunks: base64 of one little-endian uint32 for each row group and column: the low
             half of the xxh3-64 of that column chunk's bytes.
-        key: for a table part, the dataset it belongs to; empty for window views.
+        key: for a table part, the dataset (or split, model, view) that owns its rows; empty
+            for window views.
         recordings: for window views, what it holds, in row order.
     """
 

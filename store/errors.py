@@ -66,6 +66,10 @@ class SchemaError(StoreError):
     """Rows do not fit the view they are written to."""
 
 
+class LeakError(StoreError):
+    """A score of a recording by a model that has, or may have, been trained on it."""
+
+
 class SkipRecording(Exception):  # noqa: N818 - a signal for the engine, not a failure of the run
     """One recording cannot be heard; the run goes on without it.
 

@@ -74,10 +74,11 @@ class Extractor(Protocol[Heard_contra]):
         """False if the number of windows is enough (a `KnownWindows` may then come instead)."""
         ...
 
-    def content_key(self, recording: Recording) -> str:
+    def content_key(self, recording: Recording) -> str | None:
         """What of the recording determines the numbers: they are made again when it changes.
 
-        For what is heard, `recording.content_key`; for place and time, those as well.
+        For what is heard, `recording.content_key`; for place and time, those as well. None:
+        these views do not take the recording.
         """
         ...
 
@@ -115,7 +116,7 @@ class SingleView:
         """The one view."""
         return (self.spec,)
 
-    def content_key(self, recording: Recording) -> str:
+    def content_key(self, recording: Recording) -> str | None:
         """The file's bytes."""
         return recording.content_key
 

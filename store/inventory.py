@@ -7,6 +7,7 @@ from typing import Any
 
 from birdstack.store.commit import Commit
 from birdstack.store.errors import UsageError
+from birdstack.store.family import column_owners
 from birdstack.store.keys import KEY_COLUMNS
 from birdstack.store.recipes import read_recipe
 from birdstack.store.snapshot import Snapshot
@@ -51,7 +52,11 @@ def list_entries(snapshot: Snapshot) -> list[Entry]:
     views = [_view_entry(snapshot, *view) for view in snapshot.state.window_views()]
     names = [name for name in snapshot.views if "/" in name]
     families = dict.fromkeys(name.split("/", 1)[0] for name in names)
-    entries = [_family_entry(snapshot, family, views) for family in families]
+    entries = [
+        _family_entry(snapshot, family, members)
+        for family in families
+        if _are_one(members := [v for v in views if v.active and v.name.startswith(f"{family}/")])
+    ]
     tables = [_table_entry(snapshot, name) for name in TABLES]
     return [*entries, *views, *(table for table in tables if table is not None)]
 
@@ -75,9 +80,14 @@ def _view_entry(snapshot: Snapshot, view: str, recipe: str) -> Entry:
     )
 
 
-def _family_entry(snapshot: Snapshot, family: str, views: list[Entry]) -> Entry:
+def _are_one(members: list[Entry]) -> bool:
+    """Whether views can be read side by side; two networks' logits have equal columns."""
+    columns = [column for member in members for column in member.columns[len(KEY_COLUMNS) :]]
+    return len(set(columns)) == len(columns)
+
+
+def _family_entry(snapshot: Snapshot, family: str, members: list[Entry]) -> Entry:
     """What reading the family gives: the recordings that all active members hold."""
-    members = [v for v in views if v.active and v.name.startswith(f"{family}/")]
     held = snapshot.covered(family)
     skips = snapshot.state.skips
     return Entry(
@@ -124,7 +134,7 @@ def describe(snapshot: Snapshot, name: str, recipe: str | None = None) -> dict[s
     still counted in them.
 
     Raises:
-        UsageError: no such view or table.
+        UsageError: no such view or table, or a family that cannot be read side by side.
     """
     entries = [entry for entry in list_entries(snapshot) if entry.name == name]
     if name in TABLES:
@@ -144,6 +154,7 @@ def describe(snapshot: Snapshot, name: str, recipe: str | None = None) -> dict[s
             "columns": _columns(snapshot, name, chosen),
         }
     recipes = {member: snapshot.recipe_of(member) for member in members}
+    column_owners(name, [(snapshot.spec(m, r), ()) for m, r in recipes.items()])
     return {
         **asdict(entries[0]),
         "recipe_content": {m: dict(snapshot.spec(m).recipe) for m in members},

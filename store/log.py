@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -33,11 +33,21 @@ CHECKPOINT_BYTES = 4_000_000
 _MAX_TRIES = 1000
 
 
-class CommitLog:
-    """Reads and appends to the log of one store; safe to share between threads."""
+Admit = Callable[[State, Sequence[Part]], None]
 
-    def __init__(self, files: Files) -> None:
+
+class CommitLog:
+    """Reads and appends to the log of one store; safe to share between threads.
+
+    Args:
+        files: the file-system layer of the store.
+        admit: asked about the newest state and the parts that a commit adds to it; raises
+            to keep them out.
+    """
+
+    def __init__(self, files: Files, admit: Admit | None = None) -> None:
         self._files = files
+        self._admit = admit
         self._lock = threading.RLock()
         self._state: State | None = None
         self._bytes_since_checkpoint = 0
@@ -95,12 +105,15 @@ class CommitLog:
         Raises:
             ConflictError: a part to be removed is no longer live, or a part to be added
                 shares some but not all of its recordings with live ones.
+            LeakError: a part to be added brings in logits that are not out-of-fold.
         """
         with self._lock:
             for _ in range(_MAX_TRIES):
                 state = self.head()
                 _check_removals(commit, state, self._files.url)
                 kept = _new_parts(commit, state, self._files.url)
+                if self._admit is not None:
+                    self._admit(state, kept)
                 draft = replace(commit, add=kept)
                 if not (
                     kept or draft.remove or draft.skip or draft.expire or _activates(draft, state)

@@ -18,10 +18,12 @@ from birdstack.store.commit import Commit, Part, Skip, new_run_id
 from birdstack.store.errors import ConflictError, StoreError
 from birdstack.store.executors import run_units
 from birdstack.store.extractor import Extractor, Source
+from birdstack.store.out_of_fold import OutOfFold
 from birdstack.store.plan import Plan, make_plan
 from birdstack.store.recordings import Recording
 from birdstack.store.replace import superseded, without_live
 from birdstack.store.run_config import RunConfig
+from birdstack.store.snapshot import Snapshot
 from birdstack.store.state import State
 from birdstack.store.statistics import Statistics, merge_views, statistics_to_json, warnings
 from birdstack.store.store import Store
@@ -117,6 +119,8 @@ def materialise(
 
     Raises:
         StoreError: the store cannot be written, or the first recordings all fail alike.
+        LeakError: logits that are not out-of-fold: before anything is heard where the view
+            itself says so, else at the first such row.
     """
     run = _Run(
         store,
@@ -167,20 +171,29 @@ class _Run:
     ) -> RunReport:
         started_s = time.monotonic()
         before = self.store.log.head()
+        specs = self.specs.values()
+        guard = OutOfFold.of(Snapshot(self.store.files, self.store.grid, before), specs)
         plan = self._plan(before, recordings, retry_skipped=retry_skipped)
         self.report.total, self.report.already = len(recordings), plan.done
         self.report.still_skipped = list(plan.skipped)
-        for spec in self.specs.values():
+        for spec in specs:
             self.store.register(spec)
         if plan.tasks:
-            self.report.adopted = adopt_orphans(self.store, list(self.specs.values()), plan)
+            self.report.adopted = adopt_orphans(self.store, list(specs), plan)
             if self.report.adopted:
                 state = self.store.log.head()
                 plan = self._plan(state, recordings, retry_skipped=retry_skipped)
         self._activate()
         self.to_try = len(plan.tasks)
         self._show()
-        workshop = Workshop(self.store.files, self.store.grid, source, self.extractors)
+        workshop = Workshop(
+            self.store.files,
+            self.store.grid,
+            source,
+            self.extractors,
+            guard,
+            prefetch=self.config.prefetch and self.config.executor != "serial",
+        )
         units = plan.units(
             max_recordings=self.config.unit_recordings, max_audio_s=self.config.unit_audio_s
         )
@@ -201,7 +214,7 @@ class _Run:
             self._commit()
         self.report.stopped = stop.is_set()
         self.report.version = self.store.log.head().version
-        for spec in self.specs.values():
+        for spec in specs:
             name = f"{spec.name}/{spec.recipe_hash}"
             added, old = self.added.get(name, {}), before.statistics.get(name, {})
             self.report.warnings += warnings(spec, added, old)

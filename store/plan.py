@@ -85,7 +85,7 @@ def make_plan(
     recordings: Sequence[Recording],
     *,
     retry_skipped: bool = False,
-    content_keys: Mapping[str, Callable[[Recording], str]] | None = None,
+    content_keys: Mapping[str, Callable[[Recording], str | None]] | None = None,
 ) -> Plan:
     """Compare what is wanted with what is there; nothing is read but the state.
 
@@ -94,8 +94,8 @@ def make_plan(
         specs: the views wanted.
         recordings: the recordings wanted.
         retry_skipped: forget earlier skips.
-        content_keys: view -> what of a recording determines its numbers; the file's hash for
-            views that are not named.
+        content_keys: view -> what of a recording determines its numbers, None where the view
+            does not take the recording; the file's hash for views that are not named.
 
     Raises:
         UsageError: a recording is wanted twice (its rows would double).
@@ -136,15 +136,19 @@ def make_plan(
 def _wanted_keys(
     specs: Sequence[ViewSpec],
     recordings: Sequence[Recording],
-    content_keys: Mapping[str, Callable[[Recording], str]],
+    content_keys: Mapping[str, Callable[[Recording], str | None]],
 ) -> dict[str, dict[str, str]]:
-    """View -> recording_id -> content key; computed once for all views of one extractor."""
-    made: dict[Callable[[Recording], str], dict[str, str]] = {}
+    """View -> recording_id -> content key, for the recordings that the view takes.
+
+    Computed once for all views of one extractor.
+    """
+    made: dict[Callable[[Recording], str | None], dict[str, str]] = {}
     wanted = {}
     for spec in specs:
         key_of = content_keys.get(spec.name, _file_key)
         if key_of not in made:
-            made[key_of] = {r.recording_id: key_of(r) for r in recordings}
+            keys = ((r.recording_id, key_of(r)) for r in recordings)
+            made[key_of] = {recording_id: key for recording_id, key in keys if key is not None}
         wanted[spec.name] = made[key_of]
     return wanted
 

@@ -17,6 +17,8 @@ class RunConfig(BaseModel):
         workers: units at a time; 0 means one for each processor.
         unit_recordings: most recordings in a unit, which is written as one part a view.
         unit_audio_s: most seconds of audio in a unit.
+        prefetch: each worker opens its next recording while it hears the present one; not
+            with the executor `serial`, which uses no thread but its own.
         commit_interval_s: finished units are committed at least this often.
         commit_megabytes: or as soon as they hold so many megabytes.
     """
@@ -27,5 +29,6 @@ class RunConfig(BaseModel):
     workers: int = Field(default=0, ge=0, le=1024)
     unit_recordings: int = Field(default=64, ge=1)
     unit_audio_s: float = Field(default=1200.0, gt=0)
+    prefetch: bool = True
     commit_interval_s: float = Field(default=10.0, ge=0)
     commit_megabytes: float = Field(default=64.0, gt=0)

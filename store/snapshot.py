@@ -166,8 +166,12 @@ class Snapshot:
             ]
         )
 
-    def table(self, name: str) -> pl.DataFrame:
-        """One table (`recordings`, `labels`, `classes`, `folds`, `rejects`, `datasets`).
+    def table(self, name: str, *, key: str | None = None) -> pl.DataFrame:
+        """One of `tables.TABLES`: `recordings`, `labels`, `classes`, `folds`, `trained`, ...
+
+        Args:
+            name: of the table.
+            key: only rows under this key (a dataset, a model, ...); None for all.
 
         Raises:
             UsageError: no such table.
@@ -178,6 +182,8 @@ class Snapshot:
         parts = self.state.table_parts(name)
         if name in self.state.active:  # one of several splits is in force
             parts = [part for part in parts if part.key == self.state.active[name]]
+        if key is not None:
+            parts = [part for part in parts if part.key == key]
         return self.read_table(parts, name)
 
     def read_table(self, parts: Sequence[Part], name: str) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -28,6 +29,7 @@ from birdstack.store.layout import MARKER, pin_path
 from birdstack.store.local_files import TEMPORARY_PREFIX
 from birdstack.store.log import CommitLog
 from birdstack.store.matrix import Matrix
+from birdstack.store.out_of_fold import refuse_leaks
 from birdstack.store.recipes import write_recipe
 from birdstack.store.sealed import seal, unseal
 from birdstack.store.snapshot import Snapshot
@@ -49,7 +51,7 @@ class Store:
     def __init__(self, files: Files, grid: WindowGrid) -> None:
         self.files = files
         self.grid = grid
-        self.log = CommitLog(files)
+        self.log = CommitLog(files, functools.partial(refuse_leaks, files, grid))
 
     @classmethod
     def create(cls, url: str | Path | Files, grid: WindowGrid | None = None) -> Store:

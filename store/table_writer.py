@@ -13,6 +13,7 @@ from birdstack.store.layout import TABLE_RECIPE, new_part_path
 from birdstack.store.parquet_write import write_frame_part
 from birdstack.store.store import Store
 from birdstack.store.tables import TABLES
+from birdstack.store.trained import check_record
 
 
 def write_tables(
@@ -27,7 +28,8 @@ def write_tables(
 
     Args:
         store: the store.
-        frames: (table, key) -> its rows; the key is a dataset, or a split for folds.
+        frames: (table, key) -> its rows; the key is a dataset, a split for `folds`, a model's
+            fingerprint for `trained`, `view/recipe` for `scores`.
         operation: the verb in the log.
         info: kept in the commit.
         activate: table -> key that readers get from now on.
@@ -37,14 +39,18 @@ def write_tables(
 
     Raises:
         SchemaError: a frame does not have its table's exact schema.
+        LeakError: rows of `trained` would forget what a model was trained on.
     """
     snapshot = store.snapshot()
     add, remove = [], []
     for (name, key), frame in frames.items():
         _check_schema(name, frame)
         old = [part for part in snapshot.state.table_parts(name) if part.key == key]
-        if old and snapshot.read_table(old, name).equals(frame):
+        rows = snapshot.read_table(old, name)
+        if old and rows.equals(frame):
             continue
+        if name == "trained":
+            check_record(key, rows, frame)
         remove += [part.path for part in old]
         path = new_part_path(name, TABLE_RECIPE)
         add.append(write_frame_part(store.files, path, frame, view=name, key=key))

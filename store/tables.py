@@ -1,7 +1,7 @@
-"""Schemas of the tables that are about recordings rather than windows.
+"""Schemas of the tables that are about recordings and models rather than windows.
 
 Window views hold one row per window; these tables hold one row per recording, label,
-class or rejected row. They lie in the same log as the views, so that one snapshot pins
+class, rejected row or score. They lie in the same log as the views, so that one snapshot pins
 features, folds and labels together.
 """
 
@@ -130,6 +130,37 @@ NOTES = schema(
 )
 """One row per fact about a recording's sound that did not stop it; kept in the log."""
 
+TRAINED = schema(
+    {
+        "model": pl.String,  # fingerprint, as `training.model` in the recipe of its logits
+        "model_fold": pl.Int32,  # the fold that this fold model was not trained on
+        "recording_id": pl.String,
+        "content_hash": pl.String,  # sha256 of the bytes it was trained on
+        "group": pl.String,  # as FOLDS said at the time; null for a recording without a fold
+    }
+)
+"""One row per fold model and recording that it was trained on; its key is the model.
+
+Rows of a model are added and never taken away: its weights do not forget.
+"""
+
+SCORES = schema(
+    {
+        "view": pl.String,  # whose scores were judged, e.g. logits/lite0
+        "recipe": pl.String,  # of that view
+        "metric": pl.String,  # stable short word, e.g. macro_auc
+        "level": pl.String,  # what a score is of: window or recording
+        "split": pl.String,  # hash of the folds it was measured with
+        "value": pl.Float64,
+        "classes": pl.Int32,  # that the value is a mean over
+        "skipped_classes": pl.Int32,  # left out: no positive or no negative
+        "windows": pl.Int64,  # rows it was measured on
+        "recordings": pl.Int64,
+        "details": pl.String,  # JSON: the value of each class, and what else belongs to it
+    }
+)
+"""One row per figure of merit of a view; its key is `view/recipe`, so recipes stand side by side."""
+
 TABLES: dict[str, pl.Schema] = {
     "recordings": RECORDINGS,
     "labels": LABELS,
@@ -137,4 +168,6 @@ TABLES: dict[str, pl.Schema] = {
     "folds": FOLDS,
     "rejects": REJECTS,
     "datasets": DATASETS,
+    "trained": TRAINED,
+    "scores": SCORES,
 }

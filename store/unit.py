@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from birdstack.store.ahead import opened_in_order, opened_in_turn
 from birdstack.store.commit import Covered, Part, Skip
 from birdstack.store.errors import BirdstackError, SchemaError, SkipRecording
 from birdstack.store.extractor import Extractor, KnownWindows, OpenedRecording, Source
 from birdstack.store.files import Files
 from birdstack.store.keys import WindowGrid
 from birdstack.store.layout import new_part_path
+from birdstack.store.out_of_fold import OutOfFold
 from birdstack.store.parquet_schema import window_table
 from birdstack.store.parquet_write import write_window_part
 from birdstack.store.plan import Task
@@ -67,17 +70,33 @@ class Tally:
             self.skipped += skipped
 
 
+_Admitted = tuple[Task, list[Skip]]
+"""A task with the views that are left of it, and skips for those that are not."""
+_Opening = tuple[Task, list[Skip], OpenedRecording | SkipRecording | None]
+"""The same, and what came of opening it; None if no view is left."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """What a worker needs to do units: where to write, how to open, what to hear.
 
     Picklable if its source and extractors are, which worker processes need.
+
+    Attributes:
+        files: where parts are written.
+        grid: the window grid.
+        source: opens a recording.
+        extractors: fill the views.
+        guard: judges rows of logits; the one for no view refuses them all.
+        prefetch: open the next recording while the present one is heard.
     """
 
     files: Files
     grid: WindowGrid
     source: Source[Any]
     extractors: tuple[Extractor[Any], ...]
+    guard: OutOfFold = field(default_factory=OutOfFold)
+    prefetch: bool = False
 
     def run(
         self,
@@ -95,29 +114,31 @@ class Workshop:
         Raises:
             BirdstackError: the store cannot be written; nothing of the unit is lost that
                 another run would not do again.
+            LeakError: an extractor handed over logits that are not out-of-fold.
         """
         rows = {spec.name: _Rows(spec) for spec in self.specs}
         skips: list[Skip] = []
         notes: dict[str, Mapping[str, Any]] = {}
         heard = windows = 0
         tally = tally or Tally()
-        for task in unit:
-            if stop is not None and stop.is_set():
-                break
-            try:
-                sound = self._open(task)
-            except SkipRecording as skip:
-                skips += [_skip(rows[view].spec, task, skip) for view in task.views]
-                tally.add(skipped=1)
-                continue
-            if not isinstance(sound, KnownWindows):
-                notes[task.recording.recording_id] = sound.notes
-            missed = self._hear(sound, task, rows)
-            skips += missed
-            used = len(missed) < len(task.views)
-            heard += used
-            windows += sound.n_windows if used else 0
-            tally.add(windows=sound.n_windows if used else 0, skipped=int(bool(missed)))
+        with closing(self._openings(unit, stop)) as openings:
+            for task, barred, sound in openings:
+                skips += barred
+                if sound is None or isinstance(sound, SkipRecording):
+                    if sound is not None:
+                        skips += [_skip(rows[view].spec, task, sound) for view in task.views]
+                    tally.add(skipped=1)
+                    continue
+                if not isinstance(sound, KnownWindows):
+                    notes[task.recording.recording_id] = sound.notes
+                missed = self._hear(sound, task, rows)
+                skips += missed
+                used = len(missed) < len(task.views)
+                n_windows = sound.n_windows if used else 0
+                heard += used
+                windows += n_windows
+                tally.add(windows=n_windows, skipped=int(bool(missed or barred)))
+                del sound  # the next is open already: never three at once
         parts = [part for r in rows.values() if (part := r.write(self.files, self.grid))]
         statistics = {
             f"{r.spec.name}/{r.spec.recipe_hash}": r.statistics
@@ -131,17 +152,46 @@ class Workshop:
         """Every view of every extractor."""
         return [spec for extractor in self.extractors for spec in extractor.specs]
 
-    def _open(self, task: Task) -> OpenedRecording:
-        """Open the recording, unless the number of its windows is known and enough."""
-        mute = all(
-            not extractor.needs_sound
-            for extractor in self.extractors
-            if any(spec.name in task.views for spec in extractor.specs)
-        )
-        if mute and task.windows is not None:
-            return KnownWindows(task.windows)
-        opened: OpenedRecording = self.source.open(task.recording)
-        return opened
+    def _openings(
+        self, unit: Sequence[Task], stop: threading.Event | None
+    ) -> Generator[_Opening, None, None]:
+        """Every task with the views that are left of it, in order."""
+        admitted = [self._admit(task) for task in unit]
+        if self.prefetch and len(unit) > 1:
+            return opened_in_order(admitted, self._open, self._is_slow, stop)
+        return opened_in_turn(admitted, self._open, stop)
+
+    def _admit(self, task: Task) -> _Admitted:
+        """The task without views that pass over its recording, and skips for those."""
+        specs = [spec for spec in self.specs if spec.name in task.views]
+        refusals = [(spec, self.guard.passes_over(spec, task.recording)) for spec in specs]
+        skips = [_skip(spec, task, refusal) for spec, refusal in refusals if refusal is not None]
+        barred = {skip.view for skip in skips}
+        left = tuple(view for view in task.views if view not in barred)
+        return (replace(task, views=left) if barred else task), skips
+
+    def _is_slow(self, admitted: _Admitted) -> bool:
+        """Whether the recording has to be opened."""
+        task, _ = admitted
+        return bool(task.views) and self._known(task) is None
+
+    def _known(self, task: Task) -> KnownWindows | None:
+        """The number of its windows, where that is known and enough."""
+        wanted = set(task.views)
+        for extractor in self.extractors:
+            if extractor.needs_sound and wanted & {spec.name for spec in extractor.specs}:
+                return None
+        return None if task.windows is None else KnownWindows(task.windows)
+
+    def _open(self, admitted: _Admitted) -> _Opening:
+        """Open the recording, as far as anything needs it; a skip is handed on, in its turn."""
+        task, skips = admitted
+        if not self._is_slow(admitted):
+            return task, skips, self._known(task) if task.views else None
+        try:
+            return task, skips, self.source.open(task.recording)
+        except SkipRecording as skip:
+            return task, skips, skip
 
     def _hear(self, sound: OpenedRecording, task: Task, rows: Mapping[str, _Rows]) -> list[Skip]:
         """Run the extractors that the task needs; returns what they could not do."""
@@ -166,6 +216,7 @@ class Workshop:
                         raise SchemaError(message, remedy="return every wanted view")
                     spec = rows[view].spec
                     _check_shapes(spec, task.recording, sound.n_windows, found[view])
+                    self.guard.check(spec, task.recording, found[view])
                     rows[view].add(task, sound.n_windows, found[view])
         return missed
 

@@ -213,12 +213,16 @@ def test_members_with_equal_columns_must_be_named(store: Store):
         def measure(self, sound, recording):
             return {"robin": np.zeros(sound.n_windows, dtype="f4")}
 
-    fill(store, Twin("logits/one"), recordings(2))
-    fill(store, Twin("logits/two"), recordings(2))
+    fill(store, Twin("net/one"), recordings(2))
+    fill(store, Twin("net/two"), recordings(2))
 
     with pytest.raises(UsageError, match="both have a column 'robin'"):
-        store.view("logits")
-    assert store.view("logits/one").collect().height == 3
+        store.view("net")
+    assert store.view("net/one").collect().height == 3
+    snapshot = store.snapshot()
+    assert [entry.name for entry in list_entries(snapshot)] == ["net/one", "net/two"]
+    with pytest.raises(UsageError, match="both have a column 'robin'"):
+        describe(snapshot, "net")
 
 
 def test_windows_that_are_known_need_no_sound(store: Store):
