@@ -12,15 +12,23 @@ SHELL := /bin/bash
 PYTHON ?= python3
 DATA ?=
 STORE ?= birdstack-store
+BACKBONES ?=
 DEMO ?= birdstack-demo
 ARGS ?=
 ONLY ?= [a-z]*
-export DATA STORE DEMO
+export DATA STORE DEMO BACKBONES
 
 ROOMS := store features embeddings stacking
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --quiet --constraint constraints.txt --editable .
+# On Linux, PyPI's torch is the build for CUDA, gigabytes of it; the small one for processors
+# lies at PyTorch's own index, which is asked where it can be reached.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+SEES_INDEX = $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' $(TORCH_INDEX) 2>/dev/null
+INSTALL = if $(SEES_INDEX); then export PIP_EXTRA_INDEX_URL="$$PIP_EXTRA_INDEX_URL $(TORCH_INDEX)"; fi; \
+	$(PIP) install --quiet --quiet --constraint constraints.txt --editable
+PLAIN := '.[networks,openvino]'
+EVERY := '.[networks,openvino,onnx,int8,birdnet,tensorboard,lite,s3]'
 BASE := .venv/stamp-base
 DEV := .venv/stamp-dev
 BENCH := .venv/stamp-bench
@@ -32,6 +40,7 @@ help: ## list the targets (the default)
 	@printf '\nSettings, as in `make features DATA=../birdclef STORE=/big/disk/store`:\n'
 	@printf '  DATA    dataset to read (none: demo data in %s)\n' "$$DEMO"
 	@printf '  STORE   where the store lies (now: %s)\n' "$$STORE"
+	@printf '  BACKBONES  networks that hear, with commas, or none (now: %s)\n' "$${BACKBONES:-lite0}"
 	@printf '  ARGS    more flags, passed on  PYTHON  interpreter .venv is made from (now: %s)\n' '$(PYTHON)'
 
 features: $(BASE) ## write the features of the recordings in DATA (or of demo data) into STORE
@@ -41,7 +50,9 @@ features: $(BASE) ## write the features of the recordings in DATA (or of demo da
 	  echo "make features: no DATA given, so demo data are made in $$data (a folder of your own: DATA=...)"; \
 	  $(BIN)/birdstack demo "$$data" || exit $$?; \
 	fi; \
-	code=0; $(BIN)/birdstack features "$$data" --store "$$STORE" $(ARGS) || code=$$?; \
+	networks=(); \
+	if [ -n "$$BACKBONES" ]; then networks=(--backbones "$$BACKBONES"); fi; \
+	code=0; $(BIN)/birdstack features "$$data" --store "$$STORE" "$${networks[@]}" $(ARGS) || code=$$?; \
 	if [ $$code -eq 3 ]; then \
 	  echo 'make features: finished; some recordings were skipped (exit code 3), the reasons are in the store'; \
 	  exit 0; \
@@ -78,7 +89,7 @@ constraints: ## resolve the newest versions anew and write constraints.txt
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && set -e; \
 	$(PYTHON) -m venv "$$scratch"; \
 	"$$scratch/bin/python" -m pip install --quiet --quiet --upgrade 'pip>=25.1'; \
-	"$$scratch/bin/python" -m pip install --quiet --quiet --editable . --group dev --group bench; \
+	"$$scratch/bin/python" -m pip install --quiet --quiet --editable $(EVERY) --group dev --group bench; \
 	{ sed -n '/^#/p;/^[^#]/q' constraints.txt; \
 	  "$$scratch/bin/python" -m pip freeze --all --exclude pip --exclude-editable; } > constraints.new; \
 	mv constraints.new constraints.txt; \
@@ -104,18 +115,18 @@ $(BASE): pyproject.toml constraints.txt
 	fi
 	@echo 'installing birdstack into .venv (takes minutes on a slow line)'
 	@$(PIP) install --quiet --quiet --upgrade 'pip>=25.1'
-	@$(INSTALL)
+	@$(INSTALL) $(PLAIN)
 	@printf '%s' "$(CURDIR)" > .venv/made-for
 	@touch $@
 
 $(DEV): $(BASE)
 	@echo 'installing the development tools into .venv'
-	@$(INSTALL) --group dev
+	@$(INSTALL) $(EVERY) --group dev
 	@touch $@
 
 $(BENCH): $(BASE)
 	@echo 'installing the benchmark rivals into .venv'
-	@$(INSTALL) --group dev --group bench
+	@$(INSTALL) $(EVERY) --group dev --group bench
 	@touch $@
 
 # mypy cannot see through the import hook of an editable install, so it looks through four

@@ -14,6 +14,7 @@ import typer
 
 from birdstack.stacking.cli_store import store_app
 from birdstack.stacking.options import ConfigFile, Json, Set, StorePath, reporting
+from birdstack.store.errors import UsageError
 
 app = typer.Typer(
     name="birdstack",
@@ -36,6 +37,25 @@ FoldColumn = Annotated[
 Folds = Annotated[
     int | None, typer.Option(help="Number of folds to make (6, or as the store has them).")
 ]
+
+
+def _names(listed: str | None) -> list[str] | None:
+    """Names with commas between them; `none` for none of them, None if nothing was said."""
+    if listed is None:
+        return None
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    return [] if names == ["none"] else names
+
+
+def _fold_numbers(listed: str | None) -> list[int] | None:
+    names = _names(listed)
+    if names is None:
+        return None
+    wrong = [name for name in names if not name.isdecimal()]
+    if wrong or not names:
+        message = f"--folds {listed!r}: folds are whole numbers with commas"
+        raise UsageError(message, remedy="write for example --folds 0,1")
+    return [int(name) for name in names]
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,6 +113,7 @@ def ingest(
     "birdstack features birdclef-2024 --store birdstack-store\n\n"
     "birdstack features --store birdstack-store   (what is already ingested)\n\n"
     "birdstack features --group indices --group place   (only these views)\n\n"
+    "birdstack features birdclef-2024 --backbones lite0,birdnet   (these networks)\n\n"
     "birdstack features --split test --set run.workers=8 --json"
 )
 @reporting
@@ -110,6 +131,10 @@ def features(
         list[str] | None,
         typer.Option(help="Only this group of acoustic columns, or `place`; repeatable."),
     ] = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(help="Networks that hear, with commas; `none` for none. Default: lite0."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Recordings heard at a time; 0: one for each processor.")
     ] = None,
@@ -124,6 +149,9 @@ def features(
     json: Json = False,
 ) -> int:
     """Hear every recording that a view lacks, and write its windows into the store.
+
+    Acoustic columns, place and time, and what networks hear: embeddings, and logits by the
+    fold model that has not met the recording.
 
     Stop it whenever you like (Ctrl-C, kill, power cut): the next run does only what is left.
     A recording that cannot be read is skipped, and the reason kept in the store.
@@ -142,8 +170,54 @@ def features(
     }
     session = Session.start(store, config, setting, flags, as_json=json)
     return run_features(
-        session, dataset, splits=split or [], groups=group or [], retry_skipped=retry_skipped
+        session,
+        dataset,
+        splits=split or [],
+        groups=group or [],
+        backbones=_names(backbones),
+        retry_skipped=retry_skipped,
     )
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "birdstack train lite0-tuned --store birdstack-store\n\n"
+    "birdstack train lite0-tuned --folds 0,1   (these folds only, on this machine)\n\n"
+    "birdstack train mine --mode full --epochs 10 --set train.lr=0.0005 --json"
+)
+@reporting
+def train(
+    backbone: Annotated[
+        str, typer.Argument(help="Name of a preset, or of one in networks.define.")
+    ],
+    store: StorePath = "birdstack-store",
+    mode: Annotated[
+        Literal["frozen", "full"] | None,
+        typer.Option(help="Train heads on the frozen network, or the whole network."),
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Folds to hold out, with commas; all, if not given.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
+    no_logits: Annotated[
+        bool, typer.Option("--no-logits", help="Train only; hear with it later.")
+    ] = False,
+    config: ConfigFile = None,
+    setting: Set = None,
+    json: Json = False,
+) -> int:
+    """Train a backbone once for each fold, without that fold, and write its logits.
+
+    Every recording is scored by the model that has not met it; recordings without a label
+    are scored by all of them. Stop it whenever you like: the same command goes on from the
+    last checkpoint, and does nothing where nothing has changed.
+    """
+    from birdstack.stacking.run_train import run_train
+    from birdstack.stacking.session import Session
+
+    session = Session.start(store, config, setting, {"train.epochs": epochs}, as_json=json)
+    numbers = _fold_numbers(folds)
+    return run_train(session, backbone, folds=numbers, mode=mode, logits=not no_logits)
 
 
 @app.command(

@@ -134,8 +134,9 @@ def human_bytes(n_bytes: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 recording`, `2 recordings`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """`1 recording`, `2 recordings`, `3 classes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{plural}"
 
 
 def _cell(value: Any) -> str:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from birdstack.features.acoustic import AcousticExtractor
-from birdstack.features.acoustic_config import GROUPS
-from birdstack.features.audio import AudioSource
-from birdstack.features.fast_acoustic import FastAcousticExtractor
+from birdstack.features.acoustic_checks import WindowedSound
+from birdstack.features.acoustic_config import GROUPS, AcousticConfig
+from birdstack.features.audio import AudioSource, Sound
+from birdstack.features.fast_acoustic import FastAcousticExtractor, Listener
+from birdstack.features.fused_plan import FrontEnd
 from birdstack.features.place import VIEW_NAME, PlaceExtractor
 from birdstack.stacking.settings import Settings
 from birdstack.store.errors import UsageError
 from birdstack.store.extractor import Extractor
 from birdstack.store.keys import WindowGrid
+from birdstack.store.recordings import Recording
+
+if TYPE_CHECKING:
+    from birdstack.embeddings.mel_input import MelInput
+    from birdstack.embeddings.shelf import InputShelf
+    from birdstack.stacking.networks import Networks
 
 PLACE = VIEW_NAME
 
 
 def make_extractors(
-    settings: Settings, source: AudioSource, grid: WindowGrid, only: Sequence[str] = ()
+    settings: Settings,
+    source: AudioSource,
+    grid: WindowGrid,
+    only: Sequence[str] = (),
+    networks: Networks | None = None,
 ) -> list[Extractor[Any]]:
-    """One extractor for the acoustic family and one for the place.
+    """One extractor for the acoustic family, one for the place, and one for each network.
 
     Args:
         settings: which groups, and how.
         source: whose sound they will hear.
         grid: how recordings are cut into windows.
         only: names of groups, or `place`; empty for all that the settings ask for.
+        networks: those that hear; None for none.
 
     Raises:
         UsageError: `only` holds an unknown name.
@@ -43,9 +58,59 @@ def make_extractors(
     )
     extractors: list[Extractor[Any]] = []
     if acoustic.groups:
-        fused = settings.views.implementation == "fused"
-        kind = FastAcousticExtractor if fused else AcousticExtractor
-        extractors.append(kind(acoustic, source.recipe, grid))
+        extractors.append(_acoustic(acoustic, settings, source, grid, networks))
     if PLACE in only or (not only and settings.views.place):
         extractors.append(PlaceExtractor(grid, settings.place))
+    if networks is not None:
+        extractors += networks.extractors(source.recipe)
     return extractors
+
+
+def _acoustic(
+    config: AcousticConfig,
+    settings: Settings,
+    source: AudioSource,
+    grid: WindowGrid,
+    networks: Networks | None,
+) -> AcousticExtractor:
+    if settings.views.implementation != "fused":
+        return AcousticExtractor(config, source.recipe, grid)
+    front_end = FrontEnd.of(config, source.config.sample_rate_hz)
+    pictures = networks.shared_pictures() if networks is not None else []
+    drawn = [
+        each
+        for each in pictures
+        if each.config.precision == "float64" and each.config.front_end() == front_end
+    ]
+    if networks is None or not drawn:
+        return FastAcousticExtractor(config, source.recipe, grid)
+    return _DrawingAcoustic(config, source.recipe, grid, drawn[0], networks.shelf)
+
+
+class _DrawingAcoustic(FastAcousticExtractor):
+    """Leaves the networks' picture of every window on the shelf: one transform for both."""
+
+    def __init__(
+        self,
+        config: AcousticConfig,
+        audio_recipe: Mapping[str, Any],
+        grid: WindowGrid,
+        picture: MelInput,
+        shelf: InputShelf,
+    ) -> None:
+        super().__init__(config, audio_recipe, grid)
+        self._picture = picture
+        self._shelf = shelf
+
+    def extract(
+        self,
+        sound: WindowedSound,
+        recording: Recording,
+        wanted: Collection[str],
+        *,
+        listener: Listener | None = None,
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """As the fast extractor, with pictures."""
+        if listener is None and isinstance(sound, Sound):
+            listener = self._shelf.listener(sound, self._picture)
+        return super().extract(sound, recording, wanted, listener=listener)

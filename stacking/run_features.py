@@ -7,8 +7,10 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from birdstack.features.audio import AudioSource
 from birdstack.features.probe import AudioProbe
@@ -20,9 +22,14 @@ from birdstack.stacking.session import Session
 from birdstack.store.catalog import load_recordings, refresh_changed
 from birdstack.store.commit import Skip
 from birdstack.store.errors import UsageError
+from birdstack.store.extractor import Extractor
 from birdstack.store.materialise import Progress, RunReport, materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.store import Store
+
+if TYPE_CHECKING:
+    from birdstack.embeddings.backbone_config import BackboneConfig
+    from birdstack.stacking.networks import Networks
 
 _SHOWN_SKIPS = 8
 _SHOWN_WARNINGS = 8
@@ -34,10 +41,24 @@ def run_features(
     *,
     splits: Sequence[str],
     groups: Sequence[str],
+    backbones: Sequence[str] | None = None,
     retry_skipped: bool,
 ) -> int:
-    """Bring the views up to date. Returns the exit code."""
+    """Bring the views up to date.
+
+    Args:
+        session: settings and store.
+        dataset: ingested first, if given.
+        splits: of recordings; empty for all.
+        groups: of acoustic columns, or `place`: no others, and no network unless one is named.
+        backbones: networks that hear; None for those of the settings.
+        retry_skipped: try recordings again that were skipped.
+
+    Returns:
+        The exit code.
+    """
     code = DONE
+    configs = _backbones(session, groups, backbones)
     if dataset is not None:
         store = session.create_store()
         code = exit_code(read_into(session, store, dataset))
@@ -52,10 +73,35 @@ def run_features(
         session.reporter.warn(f"{store.url} has no recording with audio: nothing to hear")
         session.reporter.event("finished", exit_code=code, store=store.url)
         return code
-    report = _hear(session, store, recordings, groups=groups, retry_skipped=retry_skipped)
-    code = _outcome(report, code)
-    _show(session, store, report, code)
-    return code
+    networks = None
+    if configs:
+        from birdstack.stacking.networks import Networks  # noqa: PLC0415 - loads networks' modules
+
+        networks = Networks(session.settings, store, configs)
+        networks.check()
+    with stop_on_signal(session) as stop, AudioSource(session.settings.audio, store.grid) as source:
+        hearing = _Hearing(session, store, recordings, source, stop)
+        extractors = make_extractors(session.settings, source, store.grid, groups, networks)
+        return hearing.carry_out(extractors, networks, code, retry_skipped=retry_skipped)
+
+
+def hear_with(session: Session, store: Store, networks: Networks, stop: threading.Event) -> int:
+    """Bring the views of some networks up to date, and nothing else. Returns the exit code."""
+    networks.check()
+    recordings = _wanted(store, ())
+    with AudioSource(session.settings.audio, store.grid) as source:
+        hearing = _Hearing(session, store, recordings, source, stop)
+        return hearing.carry_out(networks.extractors(source.recipe), networks, DONE)
+
+
+def _backbones(
+    session: Session, groups: Sequence[str], named: Sequence[str] | None
+) -> tuple[BackboneConfig, ...]:
+    """The networks that hear in this run."""
+    networks = session.settings.networks
+    if named is not None:
+        return tuple(networks.find(name) for name in named)
+    return () if groups else tuple(networks.chosen())
 
 
 def _wanted(store: Store, splits: Sequence[str]) -> list[Recording]:
@@ -68,43 +114,62 @@ def _wanted(store: Store, splits: Sequence[str]) -> list[Recording]:
     return load_recordings(snapshot, splits)
 
 
-def _hear(
-    session: Session,
-    store: Store,
-    recordings: Sequence[Recording],
-    *,
-    groups: Sequence[str],
-    retry_skipped: bool,
-) -> RunReport:
-    settings, reporter = session.settings, session.reporter
-    reporter.event("started", recordings=len(recordings), store=store.url)
-    with (
-        _stop_on_signal(session) as stop,
-        AudioSource(settings.audio, store.grid) as source,
-        reporter.progress("hearing") as advance,
-    ):
+@dataclass(frozen=True)
+class _Hearing:
+    """One hearing of all recordings by everything that needs sound."""
 
-        def show(progress: Progress) -> None:
-            words = f"{progress.windows:,} windows"
-            if progress.skipped:
-                words += f", {progress.skipped:,} skipped"
-            advance(progress.tried, progress.total, words)
+    session: Session
+    store: Store
+    recordings: Sequence[Recording]
+    source: AudioSource
+    stop: threading.Event
 
-        return materialise(
-            store,
-            recordings,
-            source,
-            make_extractors(settings, source, store.grid, groups),
-            settings.run,
-            info=session.provenance(),
-            retry_skipped=retry_skipped,
-            progress=show,
-            stop=stop,
-        )
+    def carry_out(
+        self,
+        extractors: Sequence[Extractor[Any]],
+        networks: Networks | None,
+        code: int,
+        *,
+        retry_skipped: bool = False,
+    ) -> int:
+        """Hear, tell, and let the networks complete what they can. Returns the exit code."""
+        report = self._hear(extractors, retry_skipped=retry_skipped)
+        code = _outcome(report, code)
+        _show(self.session, self.store, report)
+        if networks is not None and code in (DONE, SKIPPED):
+            from birdstack.stacking.run_networks import complete  # noqa: PLC0415 - networks' modules
+
+            complete(self.session, networks, self.recordings, self.source, self.stop)
+            code = INTERRUPTED if self.stop.is_set() else code
+        _finish(self.session, self.store, report, code)
+        return code
+
+    def _hear(self, extractors: Sequence[Extractor[Any]], *, retry_skipped: bool) -> RunReport:
+        settings, reporter = self.session.settings, self.session.reporter
+        reporter.event("started", recordings=len(self.recordings), store=self.store.url)
+        with reporter.progress("hearing") as advance:
+
+            def show(progress: Progress) -> None:
+                words = f"{progress.windows:,} windows"
+                if progress.skipped:
+                    words += f", {progress.skipped:,} skipped"
+                advance(progress.tried, progress.total, words)
+
+            return materialise(
+                self.store,
+                self.recordings,
+                self.source,
+                extractors,
+                settings.run,
+                info=self.session.provenance(),
+                retry_skipped=retry_skipped,
+                progress=show,
+                stop=self.stop,
+            )
 
 
 @contextlib.contextmanager
-def _stop_on_signal(session: Session) -> Iterator[threading.Event]:
+def stop_on_signal(session: Session) -> Iterator[threading.Event]:
     """Ctrl-C or SIGTERM asks for a clean end; a second one insists."""
     stop = threading.Event()
 
@@ -137,7 +202,7 @@ def _once_each(skips: Sequence[Skip]) -> list[Skip]:
     return list({(skip.recording_id, skip.code, skip.reason): skip for skip in skips}.values())
 
 
-def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
+def _show(session: Session, store: Store, report: RunReport) -> None:
     reporter = session.reporter
     skips = _once_each([*report.skips, *report.still_skipped])
     for skip in skips:
@@ -190,11 +255,14 @@ def _show(session: Session, store: Store, report: RunReport, code: int) -> None:
         reporter.warn(
             f"and {len(report.warnings) - _SHOWN_WARNINGS} more columns: see `store describe`"
         )
-    reporter.event(
+
+
+def _finish(session: Session, store: Store, report: RunReport, code: int) -> None:
+    session.reporter.event(
         "finished",
         exit_code=code,
         store=store.url,
-        version=report.version,
+        version=store.snapshot().version,
         recordings=report.total,
         heard=report.heard,
         already=report.already,

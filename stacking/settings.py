@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from birdstack.embeddings.backbones import NetworksConfig
+from birdstack.embeddings.linear_head import HeadConfig
+from birdstack.embeddings.train_config import TrainConfig
 from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.audio import AudioConfig
 from birdstack.features.place import PlaceConfig
@@ -43,6 +46,9 @@ class Settings(BaseModel):
         acoustic: columns of the acoustic views.
         place: how place and time are read.
         views: which views are made, and with what.
+        networks: which networks hear, and how they are run.
+        head: how linear heads on frozen networks are fitted.
+        train: how whole networks are trained.
         run: how a run is carried out; changes no number.
     """
 
@@ -56,4 +62,7 @@ class Settings(BaseModel):
     acoustic: AcousticConfig = AcousticConfig()
     place: PlaceConfig = PlaceConfig()
     views: ViewsConfig = ViewsConfig()
+    networks: NetworksConfig = NetworksConfig()
+    head: HeadConfig = HeadConfig()
+    train: TrainConfig = TrainConfig()
     run: RunConfig = RunConfig()

@@ -1,0 +1,180 @@
+"""A timm or waveform network behind the backbone contract: built, converted, checked, run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from birdstack.embeddings.backbone import Heard, NetworkInput
+from birdstack.embeddings.backbone_config import BackboneConfig
+from birdstack.embeddings.engine import Engine, EngineKind, make_engine
+from birdstack.embeddings.extras import need
+from birdstack.embeddings.network import build_network, check_config, make_input, weights_digest
+from birdstack.embeddings.parity import Parity, check_parity, write_parity
+from birdstack.embeddings.probe_sounds import probe_sounds
+from birdstack.store.views import canonical_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NETWORK_VERSION = 1
+"""Raised when the same weights and input give other embeddings or logits."""
+
+_ROUGH: Mapping[str, str] = {"openvino-bf16": "bfloat16", "openvino-int8": "int8"}
+
+
+class NetworkBackbone:
+    """A network, its input and the engine that runs it.
+
+    The engine is made at the first `run`, from a cache where there is one, and compared with
+    the network once for each conversion; the figures lie beside the converted network.
+
+    Args:
+        config: of kind `timm` or `wave`.
+        window_s: length of a window.
+        classes: names of its logits; none: embeddings only.
+        kind: of the engine.
+        cache: folder for converted networks and their parities.
+
+    Raises:
+        ConfigError: the extra `networks` is missing, or as `network.check_config`.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        window_s: float,
+        *,
+        classes: tuple[str, ...] = (),
+        kind: EngineKind = "torch",
+        cache: Path | None = None,
+    ) -> None:
+        need("torch", "networks", f"backbone {config.name!r}")
+        check_config(config, window_s=window_s)
+        self.config = config
+        self.window_s = window_s
+        self.kind: EngineKind = kind
+        self.cache = cache
+        self._classes = classes
+        self._input = make_input(config, window_s)
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its views."""
+        return self.config.name
+
+    @property
+    def input(self) -> NetworkInput:
+        """A picture or a waveform."""
+        return self._input
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its logits."""
+        return self._classes
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of an embedding; builds the network."""
+        return int(self._built.dim)  # type: ignore[arg-type]  # torch: Tensor | Module
+
+    @cached_property
+    def recipe(self) -> Mapping[str, Any]:
+        """Architecture, weights, input, classes; the arithmetic where it is not float32."""
+        built = {name: getattr(self.config, name) for name in ("kind", "model", "pooling")}
+        rough = {"arithmetic": _ROUGH[self.kind]} if self.kind in _ROUGH else {}
+        return {
+            "version": NETWORK_VERSION,
+            **built,
+            "weights": weights_digest(self.config),
+            "input": dict(self.input.recipe),
+            "classes": list(self._classes),
+            **rough,
+        }
+
+    def run(self, inputs: np.ndarray) -> Heard:
+        """Hear prepared inputs, float32 `[window, *input.shape]`.
+
+        Raises:
+            ParityError: at the first run, where the engine is too far from the network.
+            EngineError: the network cannot be converted, or its answer is no number.
+        """
+        if self._engine is None:
+            with self._lock:
+                if self._engine is None:
+                    self._engine = self._made()
+        found = self._engine.run(inputs)
+        return Heard(found[0], found[1] if len(found) > 1 else None)
+
+    @cached_property
+    def _built(self) -> nn.Module:
+        return build_network(
+            self.config,
+            len(self._classes),
+            window_s=self.window_s,
+            classes=self._classes or None,
+        )
+
+    def _made(self) -> Engine:
+        """The engine, compared with the network unless this conversion was compared before."""
+        calibration = self._probe_inputs() if self.kind == "openvino-int8" else None
+        engine = make_engine(
+            self._built, self.input.shape, self.kind, cache=self.cache, calibration=calibration
+        )
+        if self.kind != "torch":
+            record = self._parity_file()
+            if record is None or not _passed(record):
+                parity = check_parity(self._built, engine, self._probe_inputs())
+                parity.require()
+                if record is not None:
+                    write_parity(record, [parity])
+        return engine
+
+    def _probe_inputs(self) -> np.ndarray:
+        rate_hz = self.input.sample_rate_hz
+        sounds = probe_sounds(round(self.window_s * rate_hz), rate_hz)
+        return np.stack([self.input.prepare(sound) for sound in sounds])
+
+    def _parity_file(self) -> Path | None:
+        """Where the parity of this conversion is kept: it stands for these versions only."""
+        if self.cache is None:
+            return None
+        packages = ("torch", "openvino", "onnxruntime")
+        versions = {name: version for name in packages if (version := _version(name))}
+        told = canonical_json({"recipe": dict(self.recipe), "kind": self.kind, **versions})
+        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        return self.cache / f"{self.config.model}-{self.kind}-{digest}.parity.json"
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_here = ("_lock", "_engine", "_built")
+        return {name: value for name, value in vars(self).items() if name not in left_here}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+        self._engine = None
+
+
+def _passed(record: Path) -> bool:
+    try:
+        found = json.loads(record.read_text())
+        return all(Parity.from_json(each).passed for each in found)
+    except (OSError, ValueError):
+        return False
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
