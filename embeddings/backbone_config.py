@@ -33,8 +33,9 @@ class BackboneConfig(BaseModel):
         mode: `frozen`: the trunk stays as it is and a linear head is fitted for each fold;
             `full`: the whole network is trained for each fold by `birdstack train`; `given`:
             the network's own classes, trained elsewhere.
-        pooling: of the trunk's last feature map: `avg`, `gem` (generalised mean, Radenovic et
-            al. 2018) or `sed` (attention over frames, Kong et al. 2020).
+        pooling: of the trunk's feature maps: `avg`, `stages` (means of the last two stages),
+            `gem` (generalised mean, Radenovic et al. 2018) or `sed` (attention over frames, Kong
+            et al. 2020).
         mel: the picture, for kinds that take one.
         sample_rate_hz: for `onnx` models that hear samples: their rate; None: that of `mel`,
             if the model takes exactly one window of it.
@@ -53,7 +54,7 @@ class BackboneConfig(BaseModel):
     model: str = "tf_efficientnet_lite0"
     weights: str = "packaged"
     mode: Literal["frozen", "full", "given"] = "frozen"
-    pooling: Literal["avg", "gem", "sed"] = "avg"
+    pooling: Literal["avg", "stages", "gem", "sed"] = "avg"
     mel: MelConfig = MelConfig()
     sample_rate_hz: int | None = Field(default=None, ge=1_000, le=384_000)
     outputs: Mapping[str, str] = {}

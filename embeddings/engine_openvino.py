@@ -67,7 +67,8 @@ class OpenVinoEngine(BatchedEngine):
             if calibration is None:
                 message = "engine openvino-int8: there are no windows to calibrate it with"
                 raise ConfigError(message, remedy="give some hundred prepared windows")
-            key["calibration"] = hashlib.sha256(calibration.tobytes()).hexdigest()
+            told = f"{calibration.dtype} {calibration.shape}".encode() + calibration.tobytes()
+            key["calibration"] = hashlib.sha256(told).hexdigest()
             key["versions"]["nncf"] = version("nncf")
 
         def convert(folder: Path) -> None:

@@ -21,7 +21,7 @@ from birdstack.embeddings.linear_head import (
 )
 from birdstack.embeddings.model_folder import FoldModel, finished, load_model, save_heads, seal
 from birdstack.embeddings.network_views import embedding_view
-from birdstack.store.errors import StoreError
+from birdstack.store.errors import CorruptError, StoreError
 from birdstack.store.labels import LabelsConfig, label_matrix
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.views import canonical_json
@@ -105,9 +105,14 @@ def fit_heads(
 
     Raises:
         StoreError: nothing is labelled, or all of it lies in one fold.
+        CorruptError: the folder holds other heads, or not what was written.
     """
     if finished(folder):
-        return load_model(folder), None
+        model = load_model(folder)
+        if model.training.get("key") != folder.name:
+            message = f"{folder}: holds heads {model.training.get('key')!r}, not its own"
+            raise CorruptError(message, remedy="delete the folder: heads are fitted again")
+        return model, None
     data = head_data(snapshot, config, head, labels)
     heads: dict[int, LinearHead] = {}
     for fold in data.folds:

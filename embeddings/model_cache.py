@@ -62,7 +62,7 @@ def converted(
 
 
 def network_digest(network: nn.Module) -> str:
-    """sha256 of a network: its tree, its tensors, and the code of its own modules.
+    """sha256 of a network: its tree, plain attributes, tensors, and the code of its own modules.
 
     Code of torch and timm counts by version, all other by the text of its file.
     """
@@ -73,12 +73,24 @@ def network_digest(network: nn.Module) -> str:
         if name.partition(".")[0] not in _BY_VERSION:
             digest.update(name.encode())
             digest.update(_source(name))
+    for path, module in network.named_modules():
+        digest.update(f"{path} {_plain(vars(module))}".encode())
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     for name, tensor in sorted(tensors, key=lambda named: named[0]):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.reshape(-1).view(dtype=_bytes_type()).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _plain(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Attributes that branches hang on, such as the name of a pooling; `repr` shows few."""
+    kinds = (str, int, float, bool, tuple, type(None))
+    return sorted(
+        (name, _ADDRESS.sub("", repr(value)))
+        for name, value in attributes.items()
+        if isinstance(value, kinds) and name != "training"
+    )
 
 
 def version(package: str) -> str:

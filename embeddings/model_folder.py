@@ -33,6 +33,12 @@ from birdstack.store.views import canonical_json
 FORMAT = 1
 _MODEL, _TRAINING, _HEADS = "model.json", "training.csv", "heads.safetensors"
 _FINGERPRINT = 16
+_TRAINED_ON = {
+    "recording_id": pl.String,
+    "content_hash": pl.String,
+    "group": pl.String,
+    "fold": pl.Int32,
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,13 @@ class FoldModel:
         }
 
     def trained_on(self) -> pl.DataFrame:
-        """`recording_id`, `content_hash`, `group`, `fold` of everything it was trained on."""
-        return pl.read_csv(self.folder / _TRAINING, schema_overrides={"fold": pl.Int32})
+        """`recording_id`, `content_hash`, `group`, `fold` of everything it was trained on.
+
+        Raises:
+            CorruptError: the file is not the one that was written: leaks are judged by it.
+        """
+        self.verify(_TRAINING)
+        return pl.read_csv(self.folder / _TRAINING, schema=_TRAINED_ON)
 
     def verify(self, *names: str) -> None:
         """Compare files with their hashes.
@@ -140,7 +151,7 @@ def seal(
         trained_on: `recording_id`, `content_hash`, `group`, `fold` of what was trained on.
     """
     wanted = [_HEADS] if mode == "frozen" else [checkpoint_name(fold) for fold in folds]
-    table = trained_on.select("recording_id", "content_hash", "group", "fold").sort("recording_id")
+    table = trained_on.select(list(_TRAINED_ON)).sort("recording_id")
     _replace(folder / _TRAINING, table.write_csv().encode())
     files = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in [*wanted, _TRAINING]}
     model = FoldModel(folder, config, mode, tuple(classes), tuple(folds), files, dict(training))
@@ -173,24 +184,32 @@ def load_model(folder: Path) -> FoldModel:
         message = f"{folder}: no finished model ({_MODEL} {error.strerror})"
         raise UsageError(message, remedy="run birdstack train") from error
     except ValueError as error:
-        message = f"{path}: not JSON: {error}"
-        raise CorruptError(message, remedy="delete the folder and run birdstack train") from error
-    if told.get("format") != FORMAT:
-        message = f"{path}: format {told.get('format')}, this birdstack reads {FORMAT}"
+        raise _not_a_model(path, f"not JSON: {error}") from error
+    if not isinstance(told, dict) or not isinstance(told.get("format"), int):
+        raise _not_a_model(path, "it does not say in which format it is")
+    if told["format"] != FORMAT:
+        message = f"{path}: format {told['format']}, this birdstack reads {FORMAT}"
         raise FormatVersionError(message, remedy="install the birdstack that wrote it")
-    model = FoldModel(
-        folder=folder,
-        config=BackboneConfig.model_validate(told["backbone"]),
-        mode=told["mode"],
-        classes=tuple(told["classes"]),
-        folds=tuple(told["folds"]),
-        files=told["files"],
-        training=told["training"],
-    )
-    if model.fingerprint != told["fingerprint"]:
-        message = f"{path}: its content does not have the fingerprint {told['fingerprint']}"
-        raise CorruptError(message, remedy="delete the folder and run birdstack train")
+    try:
+        model = FoldModel(
+            folder=folder,
+            config=BackboneConfig.model_validate(told["backbone"]),
+            mode=told["mode"],
+            classes=tuple(told["classes"]),
+            folds=tuple(told["folds"]),
+            files=told["files"],
+            training=told["training"],
+        )
+        fingerprint = told["fingerprint"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_a_model(path, f"a part is missing or wrong: {error!r}") from error
+    if model.fingerprint != fingerprint:
+        raise _not_a_model(path, f"its content does not have the fingerprint {fingerprint}")
     return model
+
+
+def _not_a_model(path: Path, why: str) -> CorruptError:
+    return CorruptError(f"{path}: {why}", remedy="delete the folder and run birdstack train")
 
 
 def finished(folder: Path) -> bool:

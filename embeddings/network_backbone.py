@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -15,10 +16,10 @@ import numpy as np
 
 from birdstack.embeddings.backbone import Heard, NetworkInput
 from birdstack.embeddings.backbone_config import BackboneConfig
-from birdstack.embeddings.engine import Engine, EngineKind, make_engine
-from birdstack.embeddings.extras import need
+from birdstack.embeddings.engine import Engine, EngineError, EngineKind, make_engine
+from birdstack.embeddings.extras import has, need
 from birdstack.embeddings.network import build_network, check_config, make_input, weights_digest
-from birdstack.embeddings.parity import Parity, check_parity, write_parity
+from birdstack.embeddings.parity import check_parity, read_parity, write_parity
 from birdstack.embeddings.probe_sounds import probe_sounds
 from birdstack.store.views import canonical_json
 
@@ -57,8 +58,6 @@ class NetworkBackbone:
         kind: EngineKind = "torch",
         cache: Path | None = None,
     ) -> None:
-        need("torch", "networks", f"backbone {config.name!r}")
-        check_config(config, window_s=window_s)
         self.config = config
         self.window_s = window_s
         self.kind: EngineKind = kind
@@ -67,6 +66,11 @@ class NetworkBackbone:
         self._input = make_input(config, window_s)
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        if not has("torch"):
+            need("torch", "networks", f"backbone {config.name!r}")
+        facts = self._record("facts")
+        if facts is None or not facts.is_file():
+            check_config(config, window_s=window_s)
 
     @property
     def name(self) -> str:
@@ -85,8 +89,21 @@ class NetworkBackbone:
 
     @cached_property
     def dim(self) -> int:
-        """Length of an embedding; builds the network."""
-        return int(self._built.dim)  # type: ignore[arg-type]  # torch: Tensor | Module
+        """Length of an embedding.
+
+        A network that was built with these weights before is not built again to tell: torch
+        takes seconds to load, and a run with nothing to do has no other use for it.
+        """
+        facts = self._record("facts")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if facts is not None:
+                return int(json.loads(facts.read_text())["dim"])
+        dim = int(self._built.dim)  # type: ignore[arg-type]  # torch: Tensor | Module
+        if facts is not None:
+            with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+                facts.parent.mkdir(parents=True, exist_ok=True)
+                facts.write_text(json.dumps({"dim": dim}))
+        return dim
 
     @cached_property
     def recipe(self) -> Mapping[str, Any]:
@@ -132,7 +149,7 @@ class NetworkBackbone:
             self._built, self.input.shape, self.kind, cache=self.cache, calibration=calibration
         )
         if self.kind != "torch":
-            record = self._parity_file()
+            record = self._record(f"{self.kind}-parity")
             if record is None or not _passed(record):
                 parity = check_parity(self._built, engine, self._probe_inputs())
                 parity.require()
@@ -145,15 +162,14 @@ class NetworkBackbone:
         sounds = probe_sounds(round(self.window_s * rate_hz), rate_hz)
         return np.stack([self.input.prepare(sound) for sound in sounds])
 
-    def _parity_file(self) -> Path | None:
-        """Where the parity of this conversion is kept: it stands for these versions only."""
+    def _record(self, what: str) -> Path | None:
+        """Where something about this network is kept: it stands for these versions only."""
         if self.cache is None:
             return None
-        packages = ("torch", "openvino", "onnxruntime")
-        versions = {name: version for name in packages if (version := _version(name))}
-        told = canonical_json({"recipe": dict(self.recipe), "kind": self.kind, **versions})
+        versions = [_version(name) for name in ("torch", "timm", "openvino", "onnxruntime")]
+        told = canonical_json({"recipe": dict(self.recipe), "versions": versions})
         digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-        return self.cache / f"{self.config.model}-{self.kind}-{digest}.parity.json"
+        return self.cache / f"{self.config.model}-{digest}.{what}.json"
 
     def __getstate__(self) -> dict[str, Any]:
         left_here = ("_lock", "_engine", "_built")
@@ -167,9 +183,8 @@ class NetworkBackbone:
 
 def _passed(record: Path) -> bool:
     try:
-        found = json.loads(record.read_text())
-        return all(Parity.from_json(each).passed for each in found)
-    except (OSError, ValueError):
+        return all(parity.passed for parity in read_parity(record))
+    except (OSError, EngineError):
         return False
 
 

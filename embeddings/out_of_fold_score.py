@@ -77,6 +77,8 @@ def score_view(snapshot: Snapshot, view: str, labels: LabelsConfig) -> list[Scor
     matrix = snapshot.matrix({view: classes}, recordings=held).ordered(classes)
     keys = matrix.keys
     truth = label_matrix(keys, snapshot.table("labels"), classes, labels)
+    # A network that does not know a class says NaN: there is nothing to judge.
+    truth[np.isnan(matrix.values)] = UNKNOWN
     fold = keys.join(folds, on="recording_id", how="left", maintain_order="left")["fold"].to_numpy()
     recipe = snapshot.recipe_of(view)
     starts = matrix.offsets[:-1]

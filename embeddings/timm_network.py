@@ -18,8 +18,9 @@ from birdstack.store.errors import ConfigError
 
 timm: Any = import_timm()
 
-Pooling = Literal["avg", "gem", "sed"]
+Pooling = Literal["avg", "stages", "gem", "sed"]
 _MAP = 4  # dimensions of [b, channel, height, width]
+_STAGES = 2
 
 
 class TimmNetwork(nn.Module):
@@ -28,13 +29,15 @@ class TimmNetwork(nn.Module):
     The embedding is the pooled features; the logits are linear in it (with `sed` they are
     attended over frames). With `avg` a convolutional trunk pools as its authors made it, so
     that what some families do behind the pooling (MobileNet, EfficientViT) is kept; the
-    tokens of a ViT are averaged, without class tokens.
+    tokens of a ViT are averaged, without class tokens. With `stages` the embedding is the mean
+    of each of the last two stages' maps, one behind the other, and what follows them is left
+    out: what a trunk has made for its own classes alone.
 
     Args:
         model: timm's name.
         size: height and width of the picture.
         n_classes: length of the logits; 0: embeddings only.
-        pooling: `avg`, `gem` or `sed`.
+        pooling: `avg`, `stages`, `gem` or `sed`.
         pretrained: start from timm's weights (from its hub; three input channels are summed
             into one, so a picture counts as the same picture in each of three channels).
 
@@ -61,6 +64,7 @@ class TimmNetwork(nn.Module):
         self.n_classes = n_classes
         self.pooling = pooling
         self.trunk = _trunk(model, size, pretrained=pretrained)
+        self.pool: nn.Module | None = None
         self._channels = int(self.trunk.num_features)
         features = _probe(self.trunk, model, size)
         # The layout is settled here, so that a traced forward has no branches left.
@@ -75,12 +79,14 @@ class TimmNetwork(nn.Module):
             if self._tokens and self._grid is None:
                 message = f"model {model!r}: its tokens have no order in time, as sed needs"
                 raise ConfigError(message, remedy="Use pooling avg, or another model.")
-        self.pool: nn.Module | None = None
         if pooling == "sed":
             self.pool = SedPool(self._channels, n_classes)
         elif pooling == "gem":
             self.pool = GemPool()
-        self.dim = self._channels if self.pool is not None else self._pooled(features).shape[1]
+        if pooling == "stages":
+            self.dim = _stages(self.trunk, torch.zeros(1, 1, *size)).shape[1]
+        else:
+            self.dim = self._channels if self.pool is not None else self._pooled(features).shape[1]
         linear = n_classes > 0 and pooling != "sed"
         self.head = nn.Linear(self.dim, n_classes) if linear else None
 
@@ -89,6 +95,9 @@ class TimmNetwork(nn.Module):
 
         Embeddings are `[b, dim]`, logits `[b, class]`.
         """
+        if self.pooling == "stages":
+            staged = _stages(self.trunk, pictures)
+            return (staged,) if self.head is None else (staged, self.head(staged))
         features = self.trunk.forward_features(pictures)
         if isinstance(self.pool, SedPool):
             both: tuple[torch.Tensor, ...] = self.pool(self._map(features))
@@ -155,6 +164,14 @@ def _probe(trunk: Any, model: str, size: tuple[int, int]) -> torch.Tensor:
         message = f"model {model!r} does not give one map of features or one row of tokens"
         raise ConfigError(message, remedy="Use another model.")
     return features
+
+
+def _stages(trunk: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """Means over the maps of the last two stages, `[b, dim]`."""
+    maps = trunk.forward_intermediates(
+        pictures, indices=_STAGES, intermediates_only=True, output_fmt="NCHW"
+    )
+    return torch.cat([each.mean(dim=(2, 3)) for each in maps], dim=1)
 
 
 def _token_grid(trunk: Any, n_tokens: int) -> tuple[int, int] | None:

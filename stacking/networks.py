@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from birdstack.embeddings.backbone import Backbone
 from birdstack.embeddings.backbone_config import BackboneConfig
 from birdstack.embeddings.backbones import fold_networks, make_backbone
@@ -74,16 +76,20 @@ class Networks:
         """Models of the backbones that are trained whole, by name.
 
         Raises:
-            UsageError: one of them was not trained yet.
+            UsageError: one of them was not trained yet, or on another split.
             ConfigError: it was trained on other classes than the store's.
+            CorruptError: its files are not those that were written.
         """
-        classes = tuple(class_names(self.store.snapshot()))
+        snapshot = self.store.snapshot()
+        classes, fold_of = tuple(class_names(snapshot)), folds(snapshot)
         found = {}
         for config in self.configs:
             if config.mode == "full":
                 model = latest_model(self.folder(config.name), config.name)
                 if model.classes != classes:
                     raise _other_classes(model, classes)
+                model.verify()
+                _refuse_other_split(model, fold_of)
                 found[config.name] = model
         return found
 
@@ -92,14 +98,32 @@ class Networks:
         return models_folder(self.settings, self.store) / name
 
     def check(self) -> None:
-        """Refuse what cannot work before any sound is heard; builds no network.
+        """Refuse what cannot work before any sound is heard; builds no network of its own.
 
         Raises:
             ConfigError: unknown names, missing weights or packages, a picture that does not
                 fit the window, other classes.
-            UsageError: a backbone that is trained whole was not trained yet.
+            UsageError: a backbone that is trained whole was not trained yet, or on another split.
+            CorruptError: what was trained is not what is there.
         """
-        _ = self.backbones, self.trained
+        _ = self.trained
+        for config in self.configs:
+            if config.kind == "onnx":  # what its engine cannot do shows only when it runs
+                backbone = self.backbones[config.name]
+                backbone.run(np.zeros((1, *backbone.input.shape), dtype=np.float32))
+
+    def notices(self) -> list[str]:
+        """What a user should read of networks that others trained, once."""
+        told = []
+        for config in self.configs:
+            if config.kind == "birdnet":
+                from birdstack.embeddings.birdnet import licence_notice  # noqa: PLC0415 - as needed
+
+                told.append(licence_notice())
+            class_map = getattr(self.backbones.get(config.name), "class_map", None)
+            note = class_map.note(config.name) if class_map is not None else ""
+            told += [note] if note else []
+        return told
 
     def extractors(self, audio_recipe: Mapping[str, Any]) -> list[Extractor[Any]]:
         """What hears: embeddings and logits of networks, by one pass over each recording."""
@@ -210,6 +234,18 @@ def _other_classes(model: FoldModel, classes: Sequence[str]) -> ConfigError:
         told += ", in another order"
     message = f"{model.folder}: the model has {told}"
     return ConfigError(message, remedy=f"run birdstack train {model.config.name} again")
+
+
+def _refuse_other_split(model: FoldModel, fold_of: Mapping[str, int]) -> None:
+    """Say before any sound is heard what the store's guard would refuse row by row."""
+    trained_on = model.trained_on().select("recording_id", "fold").iter_rows()
+    moved = [name for name, fold in trained_on if fold_of.get(name, fold) != fold]
+    if moved:
+        message = (
+            f"{model.folder}: {len(moved)} recordings that backbone {model.config.name!r} was "
+            f"trained on have moved to another fold since, e.g. {moved[0]!r}"
+        )
+        raise UsageError(message, remedy=f"run birdstack train {model.config.name} again")
 
 
 def _engine_cache() -> Path | None:

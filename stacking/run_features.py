@@ -79,6 +79,8 @@ def run_features(
 
         networks = Networks(session.settings, store, configs)
         networks.check()
+        for notice in networks.notices():
+            session.reporter.warn(notice)
     with stop_on_signal(session) as stop, AudioSource(session.settings.audio, store.grid) as source:
         hearing = _Hearing(session, store, recordings, source, stop)
         extractors = make_extractors(session.settings, source, store.grid, groups, networks)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from birdstack.embeddings.backbone_config import BackboneConfig
@@ -22,12 +25,14 @@ from birdstack.stacking.networks import Networks, folds
 from birdstack.stacking.session import Session
 from birdstack.store.errors import CorruptError, FormatVersionError, StoreError
 from birdstack.store.extractor import Extractor
+from birdstack.store.labels import LabelsConfig
 from birdstack.store.materialise import RunReport, materialise
 from birdstack.store.recordings import Recording
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.store import Store
 from birdstack.store.table_writer import write_tables
 from birdstack.store.trained import trained_frame
+from birdstack.store.views import canonical_json
 
 _SHOWN = 5
 
@@ -46,7 +51,8 @@ def complete(
         if not stop.is_set():
             extractors += _head_logits(session, networks, config)
     if extractors and not stop.is_set():
-        _write(session, store, recordings, source, extractors, stop=stop)
+        report = _write(session, store, recordings, source, extractors, stop=stop)
+        _say_skipped(session, report)
     if not stop.is_set():
         views = [logits_view(config.name) for config in networks.configs]
         show_scores(session, store, views)
@@ -147,18 +153,29 @@ def _write(
         )
 
 
+def _say_skipped(session: Session, report: RunReport) -> None:
+    """Recordings that some fold model has no logits for: copies of what it was trained on."""
+    skips = [*report.skips, *report.still_skipped]
+    for skip in skips:
+        session.reporter.event("skipped", **asdict(skip))
+    if skips:
+        names = counted(len(report.skipped_recordings), "recording")
+        first = f"{skips[0].recording_id} in {skips[0].view} ({skips[0].code}: {skips[0].reason})"
+        session.reporter.warn(f"{names} without logits of some fold models, e.g. {first}")
+
+
 def show_scores(session: Session, store: Store, views: Sequence[str]) -> None:
     """Score views of logits that have changed since they were scored, and show all."""
     snapshot = store.snapshot()
-    split = split_digest(snapshot)
     lines = []
     for view in views:
         if view in snapshot.views:
+            split = split_digest(snapshot, view, session.settings.labels)
             lines += _scored(session, store, snapshot, view, split)
     if not lines:
         return
     session.reporter.table(
-        "out-of-fold macro AUC (networks trained elsewhere: macro AUC)",
+        "macro AUC of logits, out-of-fold but for networks trained elsewhere",
         ["view", "level", "macro AUC", "within folds", "classes", "recordings", "windows"],
         lines,
     )
@@ -175,7 +192,7 @@ def _scored(
     covered = set(snapshot.covered(view)) & set(folds(snapshot))
     if not covered:
         return []
-    if known.is_empty() or known["recordings"][0] != len(covered):
+    if known.is_empty():
         scores: list[Score] = score_view(snapshot, view, session.settings.labels)
         known = score_frame(scores, split)
         write_tables(
@@ -186,17 +203,16 @@ def _scored(
         )
     lines = []
     for row in known.iter_rows(named=True):
-        details = pl.Series([row["details"]]).str.json_path_match("$.within_folds")[0]
-        within = float(details) if details not in (None, "null") else float("nan")
-        session.reporter.event(
-            "scored", **{k: row[k] for k in row if k != "details"}, within_folds=within
-        )
+        within = json.loads(row["details"])["within_folds"]
+        value = None if np.isnan(row["value"]) else row["value"]
+        told = {**{k: row[k] for k in row if k != "details"}, "value": value}
+        session.reporter.event("scored", **told, within_folds=within)
         lines.append(
             (
                 view,
                 row["level"],
-                f"{row['value']:.4f}",
-                f"{within:.4f}",
+                _decimals(value),
+                _decimals(within),
                 row["classes"],
                 row["recordings"],
                 row["windows"],
@@ -205,13 +221,23 @@ def _scored(
     return lines
 
 
-def split_digest(snapshot: Snapshot) -> str:
-    """Short hash of folds and labels: a score is of them as much as of logits."""
-    digest = hashlib.sha256()
+def _decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def split_digest(snapshot: Snapshot, view: str, labels: LabelsConfig) -> str:
+    """Short hash of what a score of a view is of, besides its recipe.
+
+    Folds, labels and what a secondary one is worth; the recordings that the view holds, and
+    their bytes.
+    """
+    digest = hashlib.sha256(canonical_json(labels.model_dump(mode="json")).encode())
     for name, keys in (
         ("folds", ["recording_id", "fold"]),
         ("labels", ["recording_id", "label", "role", "start_s", "end_s"]),
     ):
         table = snapshot.table(name).select(keys).sort(keys)
         digest.update(table.write_csv().encode())
+    for recording_id, covered in sorted(snapshot.covered(view).items()):
+        digest.update(f"{recording_id} {covered.content_hash}\n".encode())
     return digest.hexdigest()[:12]

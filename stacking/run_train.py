@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import ValidationError
 
 from birdstack.embeddings.backbone_config import BackboneConfig
 from birdstack.embeddings.fold_files import FoldResult
@@ -22,7 +23,8 @@ from birdstack.stacking.run_features import hear_with, stop_on_signal
 from birdstack.stacking.run_networks import record_training
 from birdstack.stacking.session import Session
 from birdstack.stacking.training_data import fold_numbers, trained_rows, training_set
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import ConfigError, UsageError
+from birdstack.store.snapshot import Snapshot
 from birdstack.store.store import Store
 from birdstack.store.views import canonical_json
 
@@ -52,24 +54,41 @@ def run_train(
     store = session.open_store()
     config = session.settings.networks.find(name)
     if mode is not None:
-        config = BackboneConfig.model_validate({**config.model_dump(), "mode": mode})
+        config = _in_mode(config, mode)
     if config.mode == "given":
         message = f"backbone {name!r} has classes of its own and was trained elsewhere"
         raise UsageError(message, remedy="set its mode to frozen or full")
     check_config(config, window_s=store.grid.window_s)
-    data = training_set(store.snapshot(), session.settings.labels)
+    snapshot = store.snapshot()
+    data = training_set(snapshot, session.settings.labels)
     wanted = fold_numbers(data, folds)
     with stop_on_signal(session) as stop:
         if config.mode == "full":
             with AudioSource(session.settings.audio, store.grid) as source:
-                training = _Training(session, store, config, data, source=source, stop=stop)
+                training = _Training(
+                    session, store, snapshot, config, data, source=source, stop=stop
+                )
                 model = training.run(wanted)
             if model is None:
-                return INTERRUPTED if stop.is_set() else DONE
+                return _end(session, store, INTERRUPTED if stop.is_set() else DONE)
             record_training(session, store, model)
         if not logits and config.mode == "full":
-            return DONE
+            return _end(session, store, DONE)
         return hear_with(session, store, Networks(session.settings, store, (config,)), stop)
+
+
+def _in_mode(config: BackboneConfig, mode: str) -> BackboneConfig:
+    try:
+        return BackboneConfig.model_validate({**config.model_dump(), "mode": mode})
+    except ValidationError as error:
+        message = f"--mode {mode}: {error.errors()[0]['msg']}"
+        raise ConfigError(message, remedy="leave --mode away, or name another backbone") from error
+
+
+def _end(session: Session, store: Store, code: int) -> int:
+    version = store.snapshot().version
+    session.reporter.event("finished", exit_code=code, store=store.url, version=version)
+    return code
 
 
 class _Training:
@@ -79,6 +98,7 @@ class _Training:
         self,
         session: Session,
         store: Store,
+        snapshot: Snapshot,
         config: BackboneConfig,
         data: TrainingSet,
         *,
@@ -87,6 +107,7 @@ class _Training:
     ) -> None:
         self.session = session
         self.store = store
+        self.snapshot = snapshot
         self.config = config
         self.data = data
         self.source = source
@@ -127,7 +148,8 @@ class _Training:
             classes=self.data.classes,
             folds=folds,
             training={"train": dict(self.train.recipe), "data": self.data.digest()},
-            trained_on=trained_rows(self.store.snapshot(), self.data),
+            # As it was when training began: whoever splits anew meanwhile moves nobody here.
+            trained_on=trained_rows(self.snapshot, self.data),
         )
         return self._latest(model)
 

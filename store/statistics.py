@@ -12,6 +12,7 @@ from birdstack.store.views import Column, ViewSpec
 
 DRIFT_LIMIT_SD = 3.0
 """A new batch whose mean lies further away than this many standard deviations is reported."""
+_BOOKKEEPING = {"fold", "model_fold"}  # constant wherever a view holds one fold's rows
 DRIFT_MIN_ROWS = 200
 """Smaller batches drift by chance: one species or one night."""
 
@@ -176,7 +177,7 @@ def warnings(
     found = []
     for column in spec.columns:
         new = added.get(column.name)
-        if new is None or not new.n:
+        if new is None or not new.n or column.name in _BOOKKEEPING:
             continue
         place = f"view {spec.name!r}, column {column.name!r}"
         if new.inf:

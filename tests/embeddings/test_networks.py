@@ -86,13 +86,25 @@ def test_the_large_ones_are_known(model):
 
 
 @pytest.mark.parametrize("model", ["test_efficientnet", "test_vit", SWIN])
-@pytest.mark.parametrize("pooling", ["gem", "sed"])
+@pytest.mark.parametrize("pooling", ["gem", "sed", "stages"])
 def test_other_poolings_take_any_layout(model, pooling):
-    """Generalised mean and attention over a map, tokens in a grid, and channels last."""
+    """Generalised mean, attention, means of stages: of maps, tokens in a grid, channels last."""
     network = build_network(config(model, pooling=pooling), N_CLASSES)
     embedding, logits = heard(network)
     assert embedding.shape == (2, network.dim)
     assert logits.shape == (2, N_CLASSES)
+
+
+def test_stages_are_the_means_of_two_maps():
+    """The embedding of `stages` is the mean of each of the trunk's last two maps."""
+    network = build_network(config("test_efficientnet", pooling="stages"))
+    pictures = torch.randn(2, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = network.trunk.forward_intermediates(pictures, indices=2, intermediates_only=True)
+        (embedding,) = network(pictures)
+    means = [each.mean(dim=(2, 3)) for each in maps]
+    assert [each.shape[1] for each in means] == [48, 64]
+    torch.testing.assert_close(embedding, torch.cat(means, dim=1))
 
 
 def test_gem_lies_between_mean_and_maximum():

@@ -37,7 +37,7 @@ GRID = WindowGrid(window_s=1.0, hop_s=1.0)
 AUDIO = {"source": "whistles", "sample_rate_hz": RATE_HZ}
 BIRDS = ("bird0", "bird1", "bird2")
 TOY = BackboneConfig(name="toy", kind="fake")
-HEAD = HeadConfig()
+HEAD = HeadConfig(max_iterations=40)
 LABELS_CONFIG = LabelsConfig()
 RUN = RunConfig(executor="serial", unit_recordings=4)
 
