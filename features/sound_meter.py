@@ -57,7 +57,7 @@ class SoundMeter:
         if max(-low, high) >= CLIPPED_AMPLITUDE:
             self._n_clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED_AMPLITUDE))
         if block.shape[1] == 1:
-            return block[:, 0].copy()
+            return block.reshape(-1).copy()  # in one piece, which a column taken out is not
         mono: Samples = block.mean(axis=1, dtype=np.float32)
         self._channel_energy += float(np.vdot(block, block)) / block.shape[1]
         self._mix_energy += float(np.vdot(mono, mono))

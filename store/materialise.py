@@ -183,7 +183,6 @@ class _Run:
             if self.report.adopted:
                 state = self.store.log.head()
                 plan = self._plan(state, recordings, retry_skipped=retry_skipped)
-        self._activate()
         self.to_try = len(plan.tasks)
         self._show()
         workshop = Workshop(
@@ -212,6 +211,7 @@ class _Run:
                 self._show()
         finally:
             self._commit()
+        self._activate()  # not before: what the guard refuses must not become what is read
         self.report.stopped = stop.is_set()
         self.report.version = self.store.log.head().version
         for spec in specs:

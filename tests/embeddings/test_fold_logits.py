@@ -273,6 +273,22 @@ def test_whole_networks_hear_what_they_have_not_met(aviary: Aviary, tmp_path: Pa
     assert aviary.fill(*_network_logits(aviary, model)).heard == 0
 
 
+def test_a_newcomer_that_moves_is_scored_by_another_network(aviary: Aviary, tmp_path: Path) -> None:
+    """No network was trained on it; its rows follow its fold, and no other row is written."""
+    model = _networks(aviary, tmp_path / "full")
+    aviary.fill(*_network_logits(aviary, model))
+    aviary.primary["1/8"] = "bird1"
+    for fold in (0, 2):
+        aviary.fold["1/8"] = fold
+        aviary.write(split=f"split {fold}")
+        aviary.opened.clear()
+        aviary.fill(*_network_logits(aviary, model))
+        rows = rows_of(aviary.store.snapshot(), "logits/toy")
+        mine = rows.filter(pl.col("recording_id") == "1/8")
+        assert mine.select("fold", "model_fold").unique().rows() == [(fold, fold)]
+        assert aviary.opened == ["1/8"]
+
+
 def test_whole_networks_hear_shifted_windows_too(aviary: Aviary, tmp_path: Path) -> None:
     """The mean over shifts, in a recipe of its own."""
     model, shifts = _networks(aviary, tmp_path / "full"), (0.0, -0.25, 0.25)
@@ -368,7 +384,9 @@ def test_a_copy_of_a_training_recording_is_passed_over(aviary: Aviary, model: Fo
     """Among the unlabelled: only the model that did not hear its twin may score it."""
     aviary.unlabelled.append("0/96")
     real = aviary._hash
-    aviary._hash = lambda i: real("0/1" if i == "0/96" else i)  # type: ignore[method-assign]
+    aviary._hash = lambda recording_id: real(  # type: ignore[method-assign]
+        "0/1" if recording_id == "0/96" else recording_id
+    )
     aviary.write()
     aviary.hear()
     report = aviary.fill(*aviary.head_logits(model))

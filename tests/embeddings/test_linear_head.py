@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,7 +30,8 @@ def _drawn(seed: int = 0, rows: int = 120) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _shares(head: LinearHead, heard: np.ndarray) -> np.ndarray:
     raised = np.exp(head.logits(heard).astype(np.float64))
-    return raised / raised.sum(axis=1, keepdims=True)
+    shares: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return shares
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -169,7 +172,7 @@ def test_embeddings_that_are_no_numbers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"l2": 0.0}, {"max_iterations": 0}, {"max_windows": 0}])
-def test_settings_without_sense_are_refused(setting: dict) -> None:
+def test_settings_without_sense_are_refused(setting: dict[str, Any]) -> None:
     """No penalty has no one minimum; no step and no window fit nothing."""
     with pytest.raises(ValidationError, match=next(iter(setting))):
         HeadConfig(**setting)

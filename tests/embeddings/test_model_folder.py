@@ -44,7 +44,9 @@ def _heads(seed: int = 0) -> dict[int, LinearHead]:
     }
 
 
-def _sealed(folder: Path, *, seed: int = 0, config: BackboneConfig = TOY, **training) -> FoldModel:
+def _sealed(
+    folder: Path, *, seed: int = 0, config: BackboneConfig = TOY, **training: str
+) -> FoldModel:
     save_heads(folder, _heads(seed))
     return seal(
         folder,
