@@ -58,6 +58,9 @@ def run_train(
     if config.mode == "given":
         message = f"backbone {name!r} has classes of its own and was trained elsewhere"
         raise UsageError(message, remedy="set its mode to frozen or full")
+    if config.mode == "frozen" and folds is not None:
+        message = f"--folds: heads of the frozen backbone {name!r} are fitted for all folds at once"
+        raise UsageError(message, remedy="leave --folds away, or give --mode full")
     check_config(config, window_s=store.grid.window_s)
     snapshot = store.snapshot()
     data = training_set(snapshot, session.settings.labels)
