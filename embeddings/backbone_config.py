@@ -68,6 +68,13 @@ class BackboneConfig(BaseModel):
         if self.mode == "full" and self.kind not in ("timm", "wave", "fake"):
             message = f"backbone {self.name!r}: kind {self.kind} cannot be trained, only its head"
             raise ValueError(message)
+        built = self.kind in ("timm", "wave")
+        if self.mode == "given" and built and self.weights in ("packaged", "random", "hub"):
+            message = (
+                f"backbone {self.name!r}: mode given needs a checkpoint with classes of its own, "
+                f"weights {self.weights!r} have none"
+            )
+            raise ValueError(message)
         if self.kind == "timm" and self.pooling == "sed" and self.mode != "full":
             message = f"backbone {self.name!r}: pooling sed has weights to learn, use mode full"
             raise ValueError(message)

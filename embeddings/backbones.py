@@ -142,9 +142,13 @@ def make_backbone(
         from birdstack.embeddings.birdnet import BirdnetBackbone  # noqa: PLC0415 - as needed
 
         return BirdnetBackbone(config, window_s, classes=store_classes)
+    from birdstack.embeddings.network import check_config  # noqa: PLC0415 - as needed
     from birdstack.embeddings.network_backbone import NetworkBackbone  # noqa: PLC0415 - as needed
 
-    return NetworkBackbone(config, window_s, kind=kind, cache=cache)
+    classes = tuple(store_classes or ()) if config.mode == "given" else ()
+    if config.mode == "given":
+        check_config(config, window_s=window_s, classes=classes)
+    return NetworkBackbone(config, window_s, classes=classes, kind=kind, cache=cache)
 
 
 def fold_networks(

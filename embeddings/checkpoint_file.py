@@ -141,7 +141,7 @@ def _saved(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         message = (
             f"{path}: a checkpoint must hold tensors and plain values, this file asks for other "
-            f"objects, whose code could do anything; nothing of it was run ({_first_line(error)})"
+            "objects, whose code could do anything; nothing of it was run"
         )
         raise ConfigError(
             message, remedy="Save the tensors alone: safetensors.torch.save_file(state_dict, path)."

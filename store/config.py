@@ -14,7 +14,6 @@ import operator
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -235,11 +234,16 @@ def _coerced(item: _Given, field: FieldInfo) -> Any:
             return adapter.validate_json(json.dumps(item.value, default=str), strict=True)
         return adapter.validate_python(item.value)
     except ValidationError as error:
-        if isinstance(item.value, str) and not item.typed:
-            # A list, table or null can be written as JSON where there is only text.
-            with suppress(ValidationError):
-                return adapter.validate_json(item.value)
-        _refuse_value(item, field, error)
+        if not isinstance(item.value, str) or item.typed:
+            _refuse_value(item, field, error)
+        refusal = error
+    # A list, table or null can be written as JSON where there is only text.
+    try:
+        return adapter.validate_json(item.value)
+    except ValidationError as error:
+        # Of JSON it is told what is wrong inside; of other text, that it does not fit.
+        is_json = all(one["type"] != "json_invalid" for one in error.errors())
+        _refuse_value(item, field, error if is_json else refusal)
 
 
 def _section(model: type[BaseModel], name: str, given: Mapping[str, _Given]) -> BaseModel:
@@ -292,6 +296,10 @@ def _refuse_together(error: ValidationError, items: list[_Given]) -> NoReturn:
 
 
 def _said(error: ValidationError) -> str:
-    """What pydantic objects to, without its links."""
-    found = [one["msg"].removeprefix("Value error, ") for one in error.errors(include_url=False)]
+    """What pydantic objects to, and where inside a value, without its links."""
+    found = []
+    for one in error.errors(include_url=False):
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
+        said = one["msg"].removeprefix("Value error, ")
+        found.append(f"{place.removeprefix('.')}: {said}" if place else said)
     return "; ".join(dict.fromkeys(found))

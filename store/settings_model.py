@@ -102,6 +102,8 @@ def _named(annotation: Any) -> str:
         return " or ".join(_named(part) for part in get_args(annotation))
     if annotation is type(None):
         return "null"
+    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (...,):
+        return f"list of {_named(get_args(annotation)[0])}"
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
     return str(annotation).replace("typing.", "")

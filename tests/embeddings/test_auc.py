@@ -16,12 +16,13 @@ def _drawn(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores with few distinct values, so that many tie, and labels of all three kinds."""
     rng = np.random.default_rng(seed)
     rows, classes = int(rng.integers(1, 60)), int(rng.integers(1, 5))
-    scores = rng.integers(0, levels, (rows, classes)).astype(np.float32) * np.float32(0.1)
+    scores = 0.05 * rng.integers(0, levels, (rows, classes))
+    scores = scores.astype(rng.choice([np.float16, np.float32, np.float64]))
     return scores, rng.choice([-1, 0, 1], (rows, classes), p=[0.2, 0.5, 0.3]).astype(np.int8)
 
 
 @given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([1, 2, 5, 10**6]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_each_class_is_scikit_learns(seed: int, levels: int) -> None:
     """To 1e-12 with ties, over known labels; a class with one kind of label has no AUC."""
     scores, truth = _drawn(seed, levels)
@@ -47,6 +48,45 @@ def test_only_the_order_of_scores_counts(seed: int) -> None:
     found = macro_auc(scores, truth).per_class
     np.testing.assert_array_equal(macro_auc(np.exp(3 * scores), truth).per_class, found)
     np.testing.assert_allclose(macro_auc(-scores, truth).per_class, 1 - found, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("laid", ["C", "F"])
+def test_many_classes_and_rows_are_scikit_learns(dtype: type, laid: str) -> None:
+    """More than the tiles in which columns are laid out, also from a matrix laid out by class."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((2500, 70)) < 0.1).astype(np.int8)
+    scores = np.asarray(rng.normal(size=truth.shape) + truth, dtype=dtype, order=laid)
+    scores[:, ::2] = scores[:, ::2].round(1)
+    before = scores.copy()
+    found = macro_auc(scores, truth)
+    expected = [roc_auc_score(truth[:, k], scores[:, k]) for k in range(70)]
+    np.testing.assert_allclose(found.per_class, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(scores, before)
+    order = rng.permutation(2500)
+    np.testing.assert_array_equal(macro_auc(scores[order], truth[order]).per_class, found.per_class)
+
+
+def test_labels_may_be_of_any_type_and_scores_whole_numbers() -> None:
+    """Booleans and floats count as the integers do."""
+    scores = np.array([[3], [1], [2], [2]])
+    truth = np.array([[1], [0], [1], [0]])
+    for labels in (truth, truth.astype(bool), truth.astype(np.float32)):
+        assert macro_auc(scores, labels).value == 0.875
+
+
+def test_scores_that_differ_in_the_last_bit_do_not_tie() -> None:
+    """Double precision is kept."""
+    scores = np.array([[1.0], [np.nextafter(1.0, 0.0)]])
+    assert macro_auc(scores, np.array([[1], [0]])).value == 1.0
+
+
+def test_nothing_to_score_gives_no_figure() -> None:
+    """No rows, or no classes."""
+    for shape in ((0, 3), (5, 0)):
+        found = macro_auc(np.zeros(shape), np.zeros(shape))
+        assert np.isnan(found.value)
+        assert found.counted == 0
 
 
 def test_a_label_that_is_not_known_has_no_influence() -> None:
