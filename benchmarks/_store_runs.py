@@ -177,7 +177,11 @@ def nothing_to_do(folder: Path, recordings: int, rounds: int) -> dict[str, Timin
     timings = {"engine": Timing(), "command": Timing()}
     for _ in range(rounds):
         timings["engine"].add(lambda: _run_again(folder / "birdstack", wanted, constants))
-        timings["command"].add(lambda: _command("features", "--store", str(folder / "birdstack")))
+        timings["command"].add(
+            lambda: _command(
+                "features", "--backbones", "none", "--store", str(folder / "birdstack")
+            )
+        )
     return timings
 
 

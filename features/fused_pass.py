@@ -19,7 +19,7 @@ from birdstack.features.fused_kernels import LANES
 from birdstack.features.fused_plan import FrontEnd, hann, sparse_mel
 from birdstack.features.kernel_cache import Kernels, Precision, load_kernels
 
-BLOCK = 5 * LANES
+BLOCK = 10 * LANES
 """Frames that are transformed at a time: the fewer, the nearer they stay to the processor; the
 more, the less often threads hand the interpreter's lock over."""
 

@@ -39,22 +39,25 @@ from birdstack.features import (
     fused_kernels,
     fused_powers,
     fused_row_kernels,
+    picture_kernels,
 )
 from birdstack.features.fused_composites import COMPOSITES
 from birdstack.features.fused_kernels import LANE_KERNELS, PART
 from birdstack.features.fused_powers import POWER_KERNELS
 from birdstack.features.fused_row_kernels import ROW_KERNELS
+from birdstack.features.picture_kernels import PICTURE_KERNELS
 
 Precision = Literal["float64", "float32"]
 Kernels = Mapping[str, Callable[..., Any]]
 
 VARIABLE = "BIRDSTACK_CACHE"
-_KERNELS = LANE_KERNELS | ROW_KERNELS | POWER_KERNELS | COMPOSITES
+_KERNELS = LANE_KERNELS | ROW_KERNELS | POWER_KERNELS | PICTURE_KERNELS | COMPOSITES
 _SOURCES = (
     fused_kernels.__file__,
     fused_row_kernels.__file__,
     fused_powers.__file__,
     fused_composites.__file__,
+    picture_kernels.__file__,
 )
 _LETTER: dict[Precision, str] = {"float64": "f8", "float32": "f4"}
 _PATIENCE_S = 180.0  # then another process hangs: compile in memory

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birdstack.features.fused_plan import FrontEnd, hann, sparse_mel
 from birdstack.features.kernel_cache import Kernels, load_kernels
 
-BLOCK = 96
+BLOCK = 64
 """Most frames that are transformed at a time; a window's are shared out evenly."""
 
 Fourier = Callable[[NDArray[np.complex64]], NDArray[np.complex64]]
