@@ -77,7 +77,7 @@ class StackTable:
     @cached_property
     def recording(self) -> np.ndarray:
         """Position of each window's recording, `[window]`."""
-        return np.repeat(np.arange(len(self.windows)), self.windows)
+        return np.asarray(np.repeat(np.arange(len(self.windows)), self.windows))
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -85,12 +85,13 @@ class StackTable:
         if self.window_index is not None:
             return self.window_index
         starts = np.cumsum(self.windows) - self.windows
-        return (np.arange(self.n_windows) - np.repeat(starts, self.windows)).astype(np.int32)
+        number = np.arange(self.n_windows) - np.repeat(starts, self.windows)
+        return np.asarray(number, dtype=np.int32)
 
     @cached_property
     def window_fold(self) -> np.ndarray:
         """Fold of each window, `[window]`."""
-        return np.asarray(self.fold)[self.recording]
+        return np.asarray(np.take(self.fold, self.recording))
 
     @cached_property
     def segments(self) -> np.ndarray:

@@ -38,7 +38,8 @@ def _one_thread():
 
 def config(weights="random", **settings) -> BackboneConfig:
     """A small backbone whose classes are given."""
-    chosen = {"name": "net", "model": "test_efficientnet", "mode": "given", **settings}
+    mode = "full" if str(weights) == "random" else "given"  # random weights know no classes
+    chosen = {"name": "net", "model": "test_efficientnet", "mode": mode, **settings}
     return BackboneConfig(weights=str(weights), mel=SMALL, **chosen)
 
 
