@@ -280,6 +280,21 @@ def test_a_name_that_stands_twice_is_refused(store: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ('{"name": "toy", "nonsense": 1}', "[0].nonsense: Extra inputs are not permitted"),
+        ('{"name": "toy", "mode": "given", "weights": "random"}', "mode given needs a checkpoint"),
+        ('{"name": "toy", "mode": "full", "kind": "onnx"}', "kind onnx cannot be trained"),
+    ],
+)
+def test_a_definition_is_told_what_is_wrong_inside(store: Path, entry: str, told: str) -> None:
+    """A list written as JSON is refused by the place inside it, not as a text that is no list."""
+    ran = birdstack("features", "--store", store, "--set", f"networks.define=[{entry}]")
+    assert ran.code == 2
+    assert told in ran.err
+
+
 def test_processes_give_the_same_numbers(birds: Path, finished: tuple[Path, Path, Ran]) -> None:
     """Networks, heads and the guard travel to other processes."""
     words = [*DEFINED, *FEW, "--set", "run.unit_recordings=4", "--backbones", "toy"]
