@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 
 from birdstack.embeddings.auc import MacroAuc, macro_auc
 from birdstack.store.labels import ABSENT, PRESENT, UNKNOWN, LabelsConfig, label_matrix
+from birdstack.store.simulated import SIMULATED, real_recordings
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.tables import SCORES
 
@@ -22,7 +24,8 @@ class Score:
     Attributes:
         view: whose.
         recipe: of that view.
-        level: `window`, or `recording`: mean logits over a recording's windows.
+        level: `window`, or `recording`: mean logits over a recording's windows; behind
+            `simulated` where they are of simulated soundscapes.
         auc: pooled over all folds, as a leaderboard would.
         within_folds: mean over folds of the macro AUC in each: what the fold models' scales
             cannot disturb.
@@ -69,10 +72,28 @@ def score_view(snapshot: Snapshot, view: str, labels: LabelsConfig) -> list[Scor
     """Scores of a view of logits against the labels, over windows and over recordings.
 
     A recording's label is the strongest of its windows'. Recordings without a label or
-    without a fold take no part; neither does a class where it is not known.
+    without a fold take no part; neither does a class where it is not known. Simulated
+    soundscapes have scores of their own.
     """
     folds = snapshot.table("folds").select("recording_id", "fold")
-    held = sorted(set(snapshot.covered(view)) & set(folds["recording_id"]))
+    held = set(snapshot.covered(view)) & set(folds["recording_id"])
+    real = held & set(real_recordings(snapshot, folds)["recording_id"])
+    scores = _scores(snapshot, view, labels, folds, real, sort="")
+    if held > real:
+        scores += _scores(snapshot, view, labels, folds, held - real, sort=f"{SIMULATED} ")
+    return scores
+
+
+def _scores(
+    snapshot: Snapshot,
+    view: str,
+    labels: LabelsConfig,
+    folds: pl.DataFrame,
+    chosen: AbstractSet[str],
+    *,
+    sort: str,
+) -> list[Score]:
+    held = sorted(chosen)
     classes = snapshot.table("classes").sort("index")["label"].to_list()
     matrix = snapshot.matrix({view: classes}, recordings=held).ordered(classes)
     keys = matrix.keys
@@ -95,7 +116,7 @@ def score_view(snapshot: Snapshot, view: str, labels: LabelsConfig) -> list[Scor
             Score(
                 view=view,
                 recipe=recipe,
-                level=level,
+                level=sort + level,
                 auc=macro_auc(values, judged),
                 within_folds=float(np.mean(counted)) if counted else float("nan"),
                 classes=tuple(classes),

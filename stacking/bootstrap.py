@@ -104,7 +104,7 @@ class RecordingBootstrap:
         seed: of the draw: with the same number of recordings (or groups) it gives the same one.
 
     Raises:
-        UsageError: lengths differ, fewer than two recordings (or groups), fewer than two
+        UsageError: shapes do not fit, fewer than two recordings (or groups), fewer than two
             resamples, or a recording that lies in two groups.
     """
 
@@ -120,6 +120,9 @@ class RecordingBootstrap:
         if resamples < 2:  # noqa: PLR2004 - a spread needs two
             message = f"bootstrap: resamples must be at least 2, got {resamples}"
             raise UsageError(message, remedy="ask for 1000")
+        if truth.ndim != 2:  # noqa: PLR2004 - windows and classes
+            message = f"bootstrap: truth must be [window, class], got {truth.shape}"
+            raise UsageError(message, remedy="give one column for each class")
         self._truth = truth
         self._unit, units = _units(np.asarray(recording), groups, len(truth))
         self._weights = _drawn(units, resamples, seed)
@@ -169,9 +172,7 @@ class RecordingBootstrap:
             UsageError: as `draws`.
         """
         base = self.draws(control)
-        return {
-            name: (self.draws(scores) - base).interval() for name, scores in contenders.items()
-        }
+        return {name: (self.draws(scores) - base).interval() for name, scores in contenders.items()}
 
     def draws(self, scores: np.ndarray) -> AucDraws:
         """AUC by class and resample, to be subtracted from one another.
@@ -205,15 +206,22 @@ class RecordingBootstrap:
         total = np.zeros(weights.shape[1])
         for first in range(0, len(singers), height):
             mine = (row >= first) & (row < first + height)
-            table = pair_table(positives[mine], row[mine] - first, negatives, holders, len(weights))
-            won = (table.astype(weights.dtype) @ weights).astype(np.float64)
+            table = pair_table(
+                positives[mine],
+                row[mine] - first,
+                negatives,
+                holders,
+                units=len(weights),
+                dtype=weights.dtype,
+            )
+            won = (table @ weights).astype(np.float64)
             total += np.einsum("gb,gb->b", won, weights[singers[first : first + height]])
         return total
 
     def _sums(self, counts: np.ndarray) -> np.ndarray:
         """Windows counted in every resample, `[class, 1 + resample]`, of `[class, unit]`."""
         weights = self._exact(counts.max(initial=0) * len(self._weights))
-        return (counts.astype(weights.dtype) @ weights).astype(np.float64)
+        return np.asarray(counts.astype(weights.dtype) @ weights, np.float64)
 
     def _exact(self, most: float) -> np.ndarray:
         """The weights in a type whose products are exact as long as no sum exceeds `most`."""
@@ -262,4 +270,6 @@ def _means(values: np.ndarray) -> np.ndarray:
     finite = np.isfinite(values)
     counted = finite.sum(axis=0)
     sums = np.where(finite, values, 0.0).sum(axis=0)
-    return np.divide(sums, counted, out=np.full(len(counted), np.nan), where=counted > 0)
+    means = np.full(len(counted), np.nan)
+    np.divide(sums, counted, out=means, where=counted > 0)
+    return means

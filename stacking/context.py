@@ -12,7 +12,8 @@ many classes it would be many times the size of the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -20,15 +21,17 @@ from birdstack.stacking import context_grammar as grammar
 from birdstack.stacking.context_classes import (
     doubled_ranks,
     finite,
-    rank_of,
     window_probabilities,
 )
 from birdstack.stacking.context_grammar import DEFAULT_TERMS, Term, column_name, parse_terms
 from birdstack.stacking.context_kernels import fill_run, runs_of
+from birdstack.stacking.stack_table import StackTable
 from birdstack.store.errors import UsageError
 
 _TILE = 16
 """Classes that are read at once: those that share a line of the processor's cache."""
+_STRIP = 1024
+"""Rows that are read at once, so that such lines are still there for the next class."""
 
 
 class ClassContext:
@@ -47,6 +50,7 @@ class ClassContext:
             where every stretch is a recording.
         soundscape: whether each window is of a soundscape-like recording, `[window]`. On other
             rows, and on all rows if None, terms that are `soundscape_only` are NaN.
+        classes: the classes that will be asked for; all if None.
 
     Raises:
         UsageError: no such term, or shapes or bounds that do not fit.
@@ -60,18 +64,49 @@ class ClassContext:
         *,
         recordings: np.ndarray | None = None,
         soundscape: np.ndarray | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         self.terms = parse_terms(terms)
         self.logits = _table(logits)
+        self.classes = _classes(classes, self.logits.shape[1])
         bounds = _bounds(segments, len(self.logits), "segments")
         outer = bounds if recordings is None else _recordings(recordings, bounds)
+        self._place = {class_index: place for place, class_index in enumerate(self.classes)}
         self._runs = runs_of(bounds, outer, self.terms)
         self._quiet = _quiet(soundscape, len(self.logits))
         self._by_window: dict[Term, np.ndarray] = {}
         if {grammar.WindowMax(), grammar.WindowSum()} & set(self.terms):
             largest, total = window_probabilities(self.logits)
             self._by_window = {grammar.WindowMax(): largest, grammar.WindowSum(): total}
-        self._ranks: np.ndarray | None = None
+        if grammar.Rank() in self.terms:
+            self._ranks = doubled_ranks(self.logits, self.classes)
+            self._all_ranked = bool(self._ranks.all())
+
+    @classmethod
+    def of(
+        cls,
+        table: StackTable,
+        backbone: str,
+        terms: str | Iterable[str | Term] = DEFAULT_TERMS,
+        classes: Sequence[int] | None = None,
+    ) -> Self:
+        """Context of one backbone of a table.
+
+        Raises:
+            UsageError: as above; or the table has no such backbone.
+        """
+        if backbone not in table.backbones:
+            message = f"context: there is no backbone {backbone!r} in the table"
+            raise UsageError(message, remedy=f"name one of {', '.join(table.backbones)}")
+        marks = table.soundscape
+        return cls(
+            table.logits[table.backbones.index(backbone)],
+            table.segments,
+            terms,
+            recordings=np.append(0, np.cumsum(table.windows)),
+            soundscape=None if marks is None else np.asarray(marks)[table.recording],
+            classes=classes,
+        )
 
     def column_names(self, source: str) -> tuple[str, ...]:
         """Names of the columns for a backbone of this name: `lag(1):lite0`, ..."""
@@ -89,23 +124,23 @@ class ClassContext:
             float32 `[window, term]`, its columns contiguous unless `out` is otherwise.
 
         Raises:
-            UsageError: there is no such class.
+            UsageError: the class is none of those announced.
         """
-        count = self.logits.shape[1]
-        if not 0 <= class_index < count:
-            message = f"context: class {class_index} of {count} classes"
-            raise UsageError(message, remedy=f"give a class from 0 to {count - 1}")
+        if class_index not in self._place:
+            message = f"context: class {class_index} is none of the {len(self.classes)} prepared"
+            raise UsageError(message, remedy="name it in classes, or name no classes")
         return self._fill(finite(self.logits[:, class_index]), class_index, out)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Context of each class in turn, `[window, term]` each, nothing kept."""
-        if grammar.Rank() in self.terms and self._ranks is None:
-            self._ranks = doubled_ranks(self.logits)
-        count = self.logits.shape[1]
-        for first in range(0, count, _TILE):
-            tile = finite(self.logits[:, first : first + _TILE].T)
-            for index, column in enumerate(tile, first):
-                yield self._fill(column, index, None)
+        for first in range(0, len(self.classes), _TILE):
+            some = self.classes[first : first + _TILE]
+            tile = np.empty((len(some), len(self.logits)), dtype=np.float32)
+            for row in range(0, len(self.logits), _STRIP):
+                rows = slice(row, row + _STRIP)
+                tile[:, rows] = self.logits[rows, some].T
+            for class_index, column in zip(some, finite(tile), strict=True):
+                yield self._fill(column, class_index, None)
 
     def _fill(self, column: np.ndarray, class_index: int, out: np.ndarray | None) -> np.ndarray:
         shape = (len(column), len(self.terms))
@@ -117,7 +152,7 @@ class ClassContext:
         for run in self._runs:
             rows = slice(run.first, run.last)
             quiet = None if self._quiet is None else self._quiet[rows]
-            fill_run(run, column[rows], self.terms, out[rows], soundscape=quiet)
+            fill_run(run, column[rows], self.terms, out[rows], quiet)
         for index, term in enumerate(self.terms):
             if isinstance(term, grammar.Rank):
                 self._fill_rank(class_index, out[:, index])
@@ -126,12 +161,10 @@ class ClassContext:
         return out
 
     def _fill_rank(self, class_index: int, into: np.ndarray) -> None:
-        if self._ranks is None:
-            np.copyto(into, rank_of(self.logits, class_index))
-            return
-        doubled = self._ranks[class_index]
+        doubled = self._ranks[self._place[class_index]]
         np.multiply(doubled, np.float32(0.5), out=into, casting="same_kind")
-        into[doubled == 0] = np.nan
+        if not self._all_ranked:
+            into[doubled == 0] = np.nan
 
 
 def context(
@@ -166,12 +199,19 @@ def context(
         message = f"context term '{comparing}' compares the classes of a window, and got one class"
         raise UsageError(message, remedy="give logits [window, class] and class_index")
     table = values[:, None] if values.ndim == 1 else values
-    shared = ClassContext(table, segments, read, recordings=recordings, soundscape=soundscape)
     if class_index is None:
-        if shared.logits.shape[1] != 1:
-            message = f"context: one of {shared.logits.shape[1]} classes must be named"
+        if table.ndim == 2 and table.shape[1] != 1:  # noqa: PLR2004 - windows and classes
+            message = f"context: one of {table.shape[1]} classes must be named"
             raise UsageError(message, remedy="give class_index, or use ClassContext")
         class_index = 0
+    shared = ClassContext(
+        table,
+        segments,
+        read,
+        recordings=recordings,
+        soundscape=soundscape,
+        classes=[class_index],
+    )
     return shared.one(class_index)
 
 
@@ -181,6 +221,16 @@ def _table(logits: np.ndarray) -> np.ndarray:
         message = f"context: logits are {table.dtype} {table.shape}, not floats [window, class]"
         raise UsageError(message, remedy="give one float for each window and class")
     return table
+
+
+def _classes(classes: Sequence[int] | None, count: int) -> list[int]:
+    if classes is None:
+        return list(range(count))
+    wrong = [number for number in classes if not 0 <= number < count]
+    if wrong:
+        message = f"context: class {wrong[0]} of {count} classes"
+        raise UsageError(message, remedy=f"give classes from 0 to {count - 1}")
+    return [int(number) for number in classes]
 
 
 def _bounds(rows: np.ndarray, total: int, name: str) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 _ROWS = 2048
 """Rows of a table that are handled at once."""
+_COUNTED = 4
+"""So many classes are ranked sooner by counting than by sorting all."""
 
 
 def finite(logits: np.ndarray) -> np.ndarray:
@@ -34,38 +36,43 @@ def window_probabilities(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return largest, total
 
 
-def rank_of(logits: np.ndarray, class_index: int) -> np.ndarray:
-    """Rank of one class among the known classes of each window, float32 `[window]`."""
-    rank = np.empty(len(logits), dtype=np.float32)
-    for rows, values in _blocks(logits):
-        own = values[:, [class_index]]
-        above = np.count_nonzero(values > own, axis=1)
-        equal = np.count_nonzero(values == own, axis=1)
-        rank[rows] = np.where(equal > 0, 1 + above + (equal - 1) / 2, np.nan)
-    return rank
+def doubled_ranks(logits: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Twice the rank of some classes among all of each window, `[class, window]`; 0: not known.
 
-
-def doubled_ranks(logits: np.ndarray) -> np.ndarray:
-    """Twice the rank of every class in each window, `[class, window]`; 0 where not known.
-
-    Twice, because ties share a rank; so that whole numbers of two bytes hold them.
+    Twice, because ties share a rank, so that whole numbers of two bytes hold them.
     """
-    n_classes = logits.shape[1]
-    dtype = np.uint16 if 2 * n_classes <= np.iinfo(np.uint16).max else np.uint32
-    ranks = np.empty((n_classes, len(logits)), dtype=dtype)
+    dtype = np.uint16 if 2 * logits.shape[1] <= np.iinfo(np.uint16).max else np.uint32
+    ranks = np.empty((len(classes), len(logits)), dtype=dtype)
     for rows, values in _blocks(logits):
-        order = np.argsort(-values, axis=1)  # NaN last
-        ordered = np.take_along_axis(values, order, axis=1)
-        doubled = np.empty(values.shape, dtype=dtype)
-        doubled[:] = 2 * np.arange(1, n_classes + 1)
-        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-        if tied.any():
-            doubled[tied] = _shared_ranks(ordered[tied])
-        back = np.empty_like(doubled)
-        np.put_along_axis(back, order, doubled, axis=1)
-        back[np.isnan(values)] = 0
-        ranks[:, rows] = back.T
+        if len(classes) <= _COUNTED:
+            for index, number in enumerate(classes):
+                ranks[index, rows] = _counted(values, number)
+        else:
+            ranks[:, rows] = _sorted(values)[:, classes].T
     return ranks
+
+
+def _counted(values: np.ndarray, class_index: int) -> np.ndarray:
+    """Twice the rank of one class, by comparing it with every class, `[window]`."""
+    own = values[:, [class_index]]
+    above = np.count_nonzero(values > own, axis=1)
+    equal = np.count_nonzero(values == own, axis=1)
+    return np.where(equal > 0, 1 + 2 * above + equal, 0)
+
+
+def _sorted(values: np.ndarray) -> np.ndarray:
+    """Twice the rank of every class, by sorting, `[window, class]`."""
+    falling = -values
+    order, ordered = np.argsort(falling, axis=1), np.sort(falling, axis=1)  # NaN last
+    doubled = np.empty(values.shape, dtype=np.int32)
+    doubled[:] = 2 * np.arange(1, values.shape[1] + 1)
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if tied.any():
+        doubled[tied] = _shared_ranks(ordered[tied])
+    back = np.empty_like(doubled)
+    np.put_along_axis(back, order, doubled, axis=1)
+    back[np.isnan(values)] = 0
+    return back
 
 
 def _shared_ranks(ordered: np.ndarray) -> np.ndarray:

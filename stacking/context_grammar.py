@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 from birdstack.store.errors import UsageError
 
@@ -63,15 +63,6 @@ class Term:
         return self.name
 
 
-class Local(Protocol):
-    """A term over the window and its neighbours up to `radius` windows away."""
-
-    @property
-    def radius(self) -> int:
-        """Windows on either side."""
-        ...
-
-
 @dataclass(frozen=True)
 class _Shift(Term):
     """A term with a distance in windows."""
@@ -81,6 +72,7 @@ class _Shift(Term):
 
     @classmethod
     def read(cls, arguments: list[str]) -> Self:
+        """The term at this distance; ValueError where it breaks the rule."""
         return cls(_whole(arguments, FURTHEST))
 
     def __str__(self) -> str:
@@ -110,6 +102,7 @@ class _Around(Term):
 
     @classmethod
     def read(cls, arguments: list[str]) -> Self:
+        """The term with this radius; ValueError where it breaks the rule."""
         return cls(_whole(arguments, WIDEST))
 
     def __str__(self) -> str:
@@ -151,7 +144,10 @@ class Smooth(Term):
 
     weights: tuple[float, ...]
     name: ClassVar[str] = "smooth"
-    rule: ClassVar[str] = f"takes an odd number of weights above zero, 3 to {2 * WIDEST + 1}"
+    rule: ClassVar[str] = (
+        f"takes an odd number of weights above zero, 3 to {2 * WIDEST + 1}, "
+        "none more than a million times another"
+    )
 
     @property
     def radius(self) -> int:
@@ -160,9 +156,12 @@ class Smooth(Term):
 
     @classmethod
     def read(cls, arguments: list[str]) -> Self:
+        """The kernel with these weights; ValueError where they break the rule."""
         weights = tuple(float(text) for text in arguments)
         odd = len(weights) % 2 == 1 and 1 <= len(weights) // 2 <= WIDEST
-        if not (odd and all(math.isfinite(weight) and weight > 0 for weight in weights)):
+        if not (odd and min(weights) > 0 and max(weights) <= 1e6 * min(weights)):
+            raise ValueError
+        if not all(map(math.isfinite, weights)):
             raise ValueError
         return cls(weights)
 

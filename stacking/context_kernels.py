@@ -3,14 +3,14 @@
 Nothing here looks at one window at a time, or at one stretch: neighbours are the same column,
 shifted, and what must not be seen beyond an edge is taken out by a vector that was made once
 for all classes. Adding NaN where a neighbour lies beyond the edge makes a lag; weights that are
-zero there, and scaled to sum to one, make a mean. Runs are short enough that a column, its
-neighbours and these vectors stay in the processor's cache while all terms are computed, so
-that a class costs little more than writing its output.
+zero there, and scaled to sum to one, make a mean. A run is short enough that a column and its
+neighbours stay in the processor's cache from term to term, and long enough that calling numpy
+costs nothing beside its work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +19,11 @@ import numpy as np
 from birdstack.stacking import context_grammar as grammar
 from birdstack.stacking.context_grammar import Term
 
-RUN_ROWS = 8192
+RUN_ROWS = 65_536
 """Rows of a run: whole recordings, up to about so many rows."""
 _SAFE = 80.0  # exp of so much, and sums of it, are ordinary float32 numbers
 _NAN = np.float32(np.nan)
+_FEW = 16  # writing to one row in so many costs less than adding to all
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Run:
     Attributes:
         first: row at which it begins.
         last: row after its end.
-        beyond: offset -> float32 `[row]`: NaN where that neighbour lies beyond the stretch,
-            else 0.
+        beyond: offset -> what to do about neighbours beyond the stretch: the rows that have
+            such a one, if they are few; else float32 `[row]`, NaN there and 0 elsewhere.
         shares: weights -> float32 `[offset, row]`: the weight of each neighbour, 0 beyond the
             stretch, scaled to sum to 1.
         met: radius -> float32 `[row]`: windows of the stretch within the radius.
@@ -97,7 +98,9 @@ def _run(
     met: dict[int, np.ndarray] = {}
     for term in terms:
         for offset in _offsets(term):
-            beyond[offset] = np.where(is_met(offset), np.float32(0), _NAN)
+            lost = np.flatnonzero(~is_met(offset))
+            few = len(lost) * _FEW < len(before)
+            beyond[offset] = lost if few else np.where(is_met(offset), np.float32(0), _NAN)
         if isinstance(term, grammar.Smooth):
             weights = term.weights
         elif isinstance(term, grammar.MinusLocalMean | grammar.LogSumExp):
@@ -107,7 +110,7 @@ def _run(
         half = len(weights) // 2
         weighted = np.stack([is_met(step - half) * w for step, w in enumerate(weights)])
         shares[weights] = (weighted / weighted.sum(axis=0)).astype(np.float32)
-        met[half] = sum(is_met(offset) for offset in range(-half, half + 1)).astype(np.float32)
+        met[half] = np.count_nonzero(weighted, axis=0).astype(np.float32)
     return Run(
         first, first + len(before), beyond, shares, met, bounds[:-1] - first, np.diff(bounds)
     )
@@ -124,13 +127,31 @@ def _offsets(term: Term) -> list[int]:
     return []
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """What the terms of one class look at within one run.
+
+    Attributes:
+        run: where.
+        column: logits, float32 `[row]`, finite or NaN.
+        known: 1 where there is a logit, else 0, float32 `[row]`; None where all are known.
+        filled: the logits, with 0 for NaN.
+        quiet: 0 where the row is soundscape-like, else NaN, `[row]`; None: it never is.
+        near: offset -> neighbours that have been looked up, `[row]`.
+        spare: two rows to write to on the way; asking for memory anew costs as much as using it.
+    """
+
+    run: Run
+    column: np.ndarray
+    known: np.ndarray | None
+    filled: np.ndarray
+    quiet: np.ndarray | None
+    near: dict[int, np.ndarray]
+    spare: np.ndarray
+
+
 def fill_run(
-    run: Run,
-    column: np.ndarray,
-    terms: Sequence[Term],
-    out: np.ndarray,
-    *,
-    soundscape: np.ndarray | None,
+    run: Run, column: np.ndarray, terms: Sequence[Term], out: np.ndarray, quiet: np.ndarray | None
 ) -> None:
     """Write the context of one class within one run.
 
@@ -139,138 +160,168 @@ def fill_run(
         column: the class's logits of the run, contiguous float32 `[row]`, finite or NaN.
         terms: what; terms across classes are passed over.
         out: `[row, term]`, written.
-        soundscape: 0 where the row is soundscape-like, else NaN, `[row]`; None: it never is.
+        quiet: 0 where the row is soundscape-like, else NaN, `[row]`; None: it never is.
     """
-    missing = np.isnan(column)
-    known = None if not missing.any() else (~missing).astype(np.float32)
-    filled = column if known is None else np.where(missing, np.float32(0), column)
-    near: dict[int, np.ndarray] = {}
-    for index, term in enumerate(terms):
-        if isinstance(term, grammar.Lag | grammar.Lead):
-            (offset,) = _offsets(term)
-            near[offset] = _shifted(column, offset, run.beyond[offset], out[:, index])
-    for index, term in enumerate(terms):
-        into = out[:, index]
-        if isinstance(term, grammar.LocalMax):
-            _local_max(run, column, term.radius, near, into)
-        elif isinstance(term, grammar.Smooth):
-            _mean(run.shares[term.weights], filled, known, into)
-        elif isinstance(term, grammar.MinusLocalMean):
-            _mean(run.shares[equal_weights(term.radius)], filled, known, into)
-            np.subtract(column, into, out=into)
-        elif isinstance(term, grammar.LogSumExp):
-            _logsumexp(run, column, known, term.radius, into)
-        elif isinstance(term, grammar.Position):
-            np.copyto(into, run.position)
-        elif term.soundscape_only:
-            if soundscape is None:
-                into.fill(_NAN)
-            else:
-                _others(run, column, known, isinstance(term, grammar.OthersMax), into)
-                into += soundscape
-
-
-def _shifted(column: np.ndarray, offset: int, beyond: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Each row's neighbour at an offset, NaN beyond its stretch."""
-    away = min(abs(offset), len(column))
-    if offset < 0:
-        np.add(column[: len(column) - away], beyond[away:], out=into[away:])
-        into[:away] = _NAN
+    missing, spare = np.isnan(column), np.empty((2, len(column)), dtype=np.float32)
+    if missing.any():
+        known, filled = (~missing).astype(np.float32), np.where(missing, np.float32(0), column)
+        sight = _Sight(run, column, known, filled, quiet, {}, spare)
     else:
-        np.add(column[away:], beyond[: len(column) - away], out=into[: len(column) - away])
-        into[len(column) - away :] = _NAN
+        sight = _Sight(run, column, None, column, quiet, {}, spare)
+    for index, term in sorted(enumerate(terms), key=_looks_far):
+        if type(term) in _FILL:
+            _FILL[type(term)](sight, term, out[:, index])
+
+
+def _looks_far(numbered: tuple[int, Term]) -> bool:
+    """Lags and leads come first: a local maximum reads them where they are columns."""
+    return not isinstance(numbered[1], grammar.Lag | grammar.Lead)
+
+
+def _shift(sight: _Sight, term: Term, into: np.ndarray) -> None:
+    (offset,) = _offsets(term)
+    sight.near[offset] = _shifted(sight, offset, into)
+
+
+def _shifted(sight: _Sight, offset: int, into: np.ndarray) -> np.ndarray:
+    """Each row's neighbour at an offset, NaN beyond its stretch."""
+    column, beyond = sight.column, sight.run.beyond[offset]
+    away = min(abs(offset), len(column))
+    rest = len(column) - away
+    gets, gives = slice(away, None), slice(None, rest)
+    if offset > 0:
+        gets, gives = gives, gets
+    if beyond.dtype == np.float32:
+        np.add(column[gives], beyond[gets], out=into[gets])
+        into[rest if offset > 0 else 0 :][:away] = _NAN
+    else:
+        np.copyto(into[gets], column[gives])
+        into[beyond] = _NAN
     return into
 
 
-def _weighted(shares: np.ndarray, column: np.ndarray, into: np.ndarray) -> None:
+def _local_max(sight: _Sight, term: Term, into: np.ndarray) -> None:
+    np.copyto(into, sight.column)
+    for offset in _offsets(term):
+        if offset not in sight.near:
+            sight.near[offset] = _shifted(sight, offset, np.empty_like(sight.column))
+        np.fmax(into, sight.near[offset], out=into)
+
+
+def _weighted(shares: np.ndarray, column: np.ndarray, into: np.ndarray, spare: np.ndarray) -> None:
     """Sum of the neighbours, each times its weight for the row."""
     half, rows = len(shares) // 2, len(column)
     np.multiply(column, shares[half], out=into)
-    scratch = np.empty_like(column)
     for away in range(1, min(half, rows - 1) + 1):
         rest = rows - away
-        into[away:] += np.multiply(column[:rest], shares[half - away, away:], out=scratch[:rest])
-        into[:rest] += np.multiply(column[away:], shares[half + away, :rest], out=scratch[:rest])
+        into[away:] += np.multiply(column[:rest], shares[half - away, away:], out=spare[:rest])
+        into[:rest] += np.multiply(column[away:], shares[half + away, :rest], out=spare[:rest])
 
 
-def _mean(
-    shares: np.ndarray, filled: np.ndarray, known: np.ndarray | None, into: np.ndarray
-) -> None:
+def _mean(sight: _Sight, weights: tuple[float, ...], into: np.ndarray) -> None:
     """Weighted mean of the known neighbours; NaN where there is none."""
-    _weighted(shares, filled, into)
-    if known is not None:
-        weight = np.empty_like(filled)
-        _weighted(shares, known, weight)
+    shares = sight.run.shares[weights]
+    _weighted(shares, sight.filled, into, sight.spare[0])
+    if sight.known is not None:
+        # Rows that miss nothing are left alone, to the last bit: whether another recording
+        # lacks a value must change nothing here.
+        weight, lost = np.empty_like(sight.known), np.empty_like(sight.known)
+        _weighted(shares, sight.known, weight, sight.spare[0])
+        _weighted(shares, 1 - sight.known, lost, sight.spare[0])
         with np.errstate(invalid="ignore", divide="ignore"):
-            np.divide(into, weight, out=into)
+            np.divide(into, weight, out=into, where=lost > 0)
 
 
-def _local_max(
-    run: Run, column: np.ndarray, radius: int, near: dict[int, np.ndarray], into: np.ndarray
-) -> None:
-    """Largest known neighbour; neighbours that are columns already are not made again."""
-    np.copyto(into, column)
-    for offset in (step for away in range(1, radius + 1) for step in (-away, away)):
-        if offset not in near:
-            near[offset] = _shifted(column, offset, run.beyond[offset], np.empty_like(column))
-        np.fmax(into, near[offset], out=into)
+def _smooth(sight: _Sight, term: Term, into: np.ndarray) -> None:
+    assert isinstance(term, grammar.Smooth)
+    _mean(sight, term.weights, into)
 
 
-def _logsumexp(
-    run: Run, column: np.ndarray, known: np.ndarray | None, radius: int, into: np.ndarray
-) -> None:
-    """Soft maximum of the known neighbours; NaN where there is none."""
-    shares = run.shares[equal_weights(radius)]
-    largest = np.fmax.reduce(np.abs(column))
-    if largest > _SAFE:
-        _steep_logsumexp(shares, column, into)
-        return
-    powers = np.exp(column)
-    if known is not None:
-        powers[known == 0] = 0
-    _weighted(shares, powers, into)
-    into *= run.met[radius]
+def _minus_local_mean(sight: _Sight, term: Term, into: np.ndarray) -> None:
+    assert isinstance(term, grammar.MinusLocalMean)
+    _mean(sight, equal_weights(term.radius), into)
+    np.subtract(sight.column, into, out=into)
+
+
+def _logsumexp(sight: _Sight, term: Term, into: np.ndarray) -> None:
+    assert isinstance(term, grammar.LogSumExp)
+    shares = sight.run.shares[equal_weights(term.radius)]
+    column, (spare, powers) = sight.column, sight.spare
+    with np.errstate(over="ignore"):
+        np.exp(column, out=powers)
+    if sight.known is not None:
+        powers[sight.known == 0] = 0
+    steep: np.ndarray | None = None
+    if np.fmax.reduce(np.abs(column, out=spare)) > _SAFE:
+        steep = spare > _SAFE
+        powers[steep] = 0
+    _weighted(shares, powers, into, spare)
+    into *= sight.run.met[term.radius]
     with np.errstate(divide="ignore"):
         np.log(into, out=into)
-    if known is not None:
+    if sight.known is not None:
         into[np.isneginf(into)] = _NAN
+    if steep is not None:
+        touched = np.empty_like(column)
+        _weighted(shares, steep.astype(np.float32), touched, spare)
+        rows = np.flatnonzero(touched)
+        into[rows] = _steep_logsumexp(shares, column, rows)
 
 
-def _steep_logsumexp(shares: np.ndarray, column: np.ndarray, into: np.ndarray) -> None:
-    """The same for values whose exp is no float32 number: relative to the local maximum."""
-    half, rows = len(shares) // 2, len(column)
-    values = np.full((len(shares), rows), -np.inf)
-    for step in range(-min(half, rows - 1), min(half, rows - 1) + 1):
-        there = slice(max(0, step), rows + min(0, step))
-        here = slice(max(0, -step), rows + min(0, -step))
-        values[half + step, here] = column[there]
-    values[np.isnan(values) | (shares == 0)] = -np.inf
+def _steep_logsumexp(shares: np.ndarray, column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The same for rows next to values whose exp is no float32 number, `[row]`.
+
+    Relative to the local maximum; at least one value is known.
+    """
+    steps = np.arange(len(shares))[:, None] - len(shares) // 2
+    values = column[np.clip(rows + steps, 0, len(column) - 1)].astype(np.float64)
+    values[(shares[:, rows] == 0) | np.isnan(values)] = -np.inf
     top = values.max(axis=0)
-    with np.errstate(invalid="ignore"):
-        into[:] = top + np.log(np.exp(values - top).sum(axis=0))
+    soft: np.ndarray = top + np.log(np.exp(values - top).sum(axis=0))
+    return soft
 
 
-def _others(
-    run: Run, column: np.ndarray, known: np.ndarray | None, largest: bool, into: np.ndarray
-) -> None:
-    """Mean, or maximum, of the known values of the recording's other windows."""
+def _position(sight: _Sight, _: Term, into: np.ndarray) -> None:
+    np.copyto(into, sight.run.position)
 
-    def spread(per_recording: np.ndarray) -> np.ndarray:
-        return np.repeat(per_recording, run.lengths)
 
-    present = np.ones(len(column)) if known is None else known.astype(np.float64)
-    if not largest:
-        values = np.where(present > 0, column, 0).astype(np.float64)
-        total = spread(np.add.reduceat(values, run.starts)) - values
-        count = spread(np.add.reduceat(present, run.starts)) - present
-        with np.errstate(invalid="ignore", divide="ignore"):
-            into[:] = total / count
+def _others_mean(sight: _Sight, _: Term, into: np.ndarray) -> None:
+    if sight.quiet is None:
+        into.fill(_NAN)
         return
-    values = np.where(present > 0, column, np.float32(-np.inf))
-    first = spread(np.maximum.reduceat(values, run.starts))
-    is_first = (values == first) & (present > 0)
-    alone = spread(np.add.reduceat(is_first.astype(np.int64), run.starts)) == 1
+    run, values = sight.run, sight.filled.astype(np.float64)
+    present = np.ones(len(values)) if sight.known is None else sight.known.astype(np.float64)
+    total = np.repeat(np.add.reduceat(values, run.starts), run.lengths) - values
+    count = np.repeat(np.add.reduceat(present, run.starts), run.lengths) - present
+    with np.errstate(invalid="ignore", divide="ignore"):
+        into[:] = total / count
+    into += sight.quiet
+
+
+def _others_max(sight: _Sight, _: Term, into: np.ndarray) -> None:
+    if sight.quiet is None:
+        into.fill(_NAN)
+        return
+    starts, lengths = sight.run.starts, sight.run.lengths
+    values = np.fmax(sight.column, np.float32(-np.inf))
+    first = np.repeat(np.maximum.reduceat(values, starts), lengths)
+    is_first = values == first
+    alone = np.repeat(np.add.reduceat(is_first.astype(np.int32), starts), lengths) == 1
     rest = np.where(is_first, np.float32(-np.inf), values)
-    second = spread(np.maximum.reduceat(rest, run.starts))
+    second = np.repeat(np.maximum.reduceat(rest, starts), lengths)
     into[:] = np.where(is_first & alone, second, first)
     into[np.isneginf(into)] = _NAN
+    into += sight.quiet
+
+
+_FILL: dict[type[Term], Callable[[_Sight, Term, np.ndarray], None]] = {
+    grammar.Lag: _shift,
+    grammar.Lead: _shift,
+    grammar.LocalMax: _local_max,
+    grammar.Smooth: _smooth,
+    grammar.MinusLocalMean: _minus_local_mean,
+    grammar.LogSumExp: _logsumexp,
+    grammar.Position: _position,
+    grammar.OthersMean: _others_mean,
+    grammar.OthersMax: _others_max,
+}

@@ -5,6 +5,7 @@ One loop over windows, one function for each term, Python numbers throughout.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -165,7 +166,7 @@ def reference_context(
     column = [row[class_index] for row in rows]
     bounds = [int(row) for row in (segments if recordings is None else recordings)]
     found = np.full((len(column), len(terms)), _NAN)
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         for row in range(first, last):
             begin = max(int(start) for start in segments if start <= row)
             end = min(int(stop) for stop in segments if stop > row)

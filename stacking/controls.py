@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from birdstack.embeddings.auc import macro_auc
+from birdstack.stacking.greedy import greedy_weights
 from birdstack.stacking.score_views import ScoreViews, mean_over_backbones
 from birdstack.stacking.shared_ranker import fit_ranker, rank_by, ranker_columns
 
@@ -26,12 +27,35 @@ OTHER_FOLDS = "labels of the other folds"
 
 
 class Material(ScoreViews):
-    """Views of the scores, and the columns of the ranker, made once."""
+    """Views of the scores, and what several controls need, made once."""
 
     @cached_property
     def ranker(self) -> np.ndarray:
         """Columns of the shared ranker, `[column, window, class]`."""
         return ranker_columns(self)
+
+    @property
+    def library(self) -> np.ndarray:
+        """What greedy weights choose from: the ranker's plain and smoothed columns."""
+        return self.ranker[: 2 * len(self.table.backbones)]
+
+    @cached_property
+    def _best(self) -> dict[bytes, int]:
+        return {}
+
+    def best_backbone(self, rows: np.ndarray) -> int:
+        """The backbone with the highest macro AUC on some rows; one that lacks a class gets 0.5."""
+        key = np.packbits(rows).tobytes()
+        if key not in self._best:
+            truth = self.truth[rows]
+            values = []
+            for layer in self.aligned:
+                filled = np.nan_to_num(layer[rows])
+                per_class = macro_auc(filled, truth).per_class
+                known = np.isfinite(per_class)
+                values.append(per_class[known].mean() if known.any() else 0.5)
+            self._best[key] = int(np.argmax(values))
+        return self._best[key]
 
     @property
     def truth(self) -> np.ndarray:
@@ -49,6 +73,7 @@ class Control:
         score: scores `[window, class]` from the material and what was learnt.
         fit: learns from the rows given, `[window]` of bool; None if there is nothing to learn.
         candidate: whether it may be shipped; the others are there to be compared with.
+        score_rows: scores of some rows alone, where that is less work.
     """
 
     name: str
@@ -56,6 +81,7 @@ class Control:
     score: Callable[[Material, Params], np.ndarray]
     fit: Callable[[Material, np.ndarray], Params] | None = None
     candidate: bool = True
+    score_rows: Callable[[Material, Params, np.ndarray], np.ndarray] | None = None
 
     @property
     def fitted_on(self) -> str:
@@ -67,41 +93,51 @@ class Control:
         return self.fit(material, rows) if self.fit else {}
 
 
-def out_of_fold(control: Control, material: Material) -> np.ndarray:
-    """Scores of every row by what was learnt without the row's fold, `[window, class]`."""
+def out_of_fold(
+    control: Control, material: Material, among: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of every row by what was learnt without the row's fold, `[window, class]`.
+
+    Args:
+        control: the way to combine.
+        material: the scores.
+        among: rows that exist at all, `[window]` of bool; the rest is neither learnt from
+            nor scored. All rows with a fold, if not given.
+    """
     if control.fit is None:
         return control.score(material, {})
     fold = material.table.window_fold
+    among = fold >= 0 if among is None else among
     scores = np.zeros(material.truth.shape, dtype=np.float32)
-    for which in np.unique(fold[fold >= 0]):
+    whole: dict[str, np.ndarray] = {}
+    for which in np.unique(fold[among]):
         held = fold == which
-        learnt = control.learn(material, ~held & (fold >= 0))
-        scores[held] = control.score(material, learnt)[held]
+        learnt = control.learn(material, among & ~held)
+        if control.score_rows is not None:
+            scores[held] = control.score_rows(material, learnt, held)
+            continue
+        key = str(learnt)
+        if key not in whole:
+            whole[key] = control.score(material, learnt)
+        scores[held] = whole[key][held]
     return scores
 
 
-def best_backbone(material: Material, rows: np.ndarray) -> Params:
-    """The backbone with the highest macro AUC on some rows; a class it lacks counts half."""
-    truth = material.truth[rows]
-    values = []
-    for layer in material.aligned:
-        speaks = np.isfinite(layer[0]) if len(layer) else np.isfinite(layer).any(axis=0)
-        per_class = macro_auc(np.where(speaks, layer[rows], np.float32(0)), truth).per_class
-        known = np.isfinite(per_class)
-        values.append(per_class[known].mean() if known.any() else 0.5)
-    return {"backbone": int(np.argmax(values))}
+def _best_fit(material: Material, rows: np.ndarray) -> Params:
+    return {"backbone": material.best_backbone(rows)}
 
 
 def _single(layers: np.ndarray, index: int) -> np.ndarray:
     """One backbone's scores; where it says nothing, the mean of those that do."""
-    layer = layers[index]
+    layer = np.asarray(layers[index])
     if np.isfinite(layer).all():
         return layer
     return np.where(np.isfinite(layer), layer, mean_over_backbones(layers))
 
 
 def _probability(layers: np.ndarray) -> np.ndarray:
-    return np.asarray(-np.logaddexp(np.float32(0), -layers), dtype=np.float32)
+    """Logarithm of the probability, exact at both ends."""
+    return np.asarray(np.minimum(layers, 0) - np.log1p(np.exp(-np.abs(layers))), dtype=np.float32)
 
 
 def _ranker_fit(material: Material, rows: np.ndarray) -> Params:
@@ -112,15 +148,15 @@ def _ranker_fit(material: Material, rows: np.ndarray) -> Params:
 
 
 def _greedy_fit(material: Material, rows: np.ndarray) -> Params:
-    from birdstack.stacking.greedy import greedy_weights  # noqa: PLC0415 - a circle otherwise
-
-    library = np.nan_to_num(np.concatenate([material.z, material.z_smooth]))
-    return {"weights": greedy_weights(library, material.truth, rows).tolist()}
+    return {"weights": greedy_weights(material.library, material.truth, rows).tolist()}
 
 
-def _greedy_score(material: Material, learnt: Params) -> np.ndarray:
-    library = np.nan_to_num(np.concatenate([material.z, material.z_smooth]))
-    return rank_by(library, np.asarray(learnt["weights"]))
+def _ranker_rows(material: Material, learnt: Params, rows: np.ndarray) -> np.ndarray:
+    return rank_by(material.ranker[:, rows], np.asarray(learnt["weights"]))
+
+
+def _greedy_rows(material: Material, learnt: Params, rows: np.ndarray) -> np.ndarray:
+    return rank_by(material.library[:, rows], np.asarray(learnt["weights"]))
 
 
 def _mean(material: Material) -> np.ndarray:
@@ -132,7 +168,7 @@ CONTROLS: tuple[Control, ...] = (
         "best_single_as_given",
         "best single backbone, as given",
         lambda m, p: _single(m.raw, p["backbone"]),
-        best_backbone,
+        _best_fit,
         candidate=False,
     ),
     Control(
@@ -151,7 +187,7 @@ CONTROLS: tuple[Control, ...] = (
         "best_single",
         "best single backbone",
         lambda m, p: _single(m.aligned, p["backbone"]),
-        best_backbone,
+        _best_fit,
     ),
     Control("mean", "mean", lambda m, _: _mean(m)),
     Control("z_mean", "mean of z-scores", lambda m, _: mean_over_backbones(m.z)),
@@ -166,7 +202,7 @@ CONTROLS: tuple[Control, ...] = (
         "single_kernel",
         "best single + kernel",
         lambda m, p: m.smooth(_single(m.aligned, p["backbone"])),
-        best_backbone,
+        _best_fit,
     ),
     Control("mean_kernel", "mean + kernel", lambda m, _: m.smooth(_mean(m))),
     Control("z_kernel", "mean of z-scores + kernel", lambda m, _: mean_over_backbones(m.z_smooth)),
@@ -175,12 +211,19 @@ CONTROLS: tuple[Control, ...] = (
         "mean of ranks + kernel",
         lambda m, _: m.smooth(mean_over_backbones(m.rank)),
     ),
-    Control("greedy", "greedy weights", _greedy_score, _greedy_fit),
+    Control(
+        "greedy",
+        "greedy weights",
+        lambda m, p: rank_by(m.library, np.asarray(p["weights"])),
+        _greedy_fit,
+        score_rows=_greedy_rows,
+    ),
     Control(
         "ranker",
         "shared ranker",
         lambda m, p: rank_by(m.ranker, np.asarray(p["weights"])),
         _ranker_fit,
+        score_rows=_ranker_rows,
     ),
 )
 """Simplest first."""

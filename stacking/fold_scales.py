@@ -49,7 +49,7 @@ def aligned(table: StackTable) -> np.ndarray:
     for backbone in range(len(table.backbones)):
         layer = scores[backbone]
         offset, gain = _differences(layer, table, folds)
-        centre = np.nanmean(_recording_means(layer, table), axis=0) if len(layer) else 0.0
+        centre = _recording_means(layer, table).mean(axis=0)
         for number, which in enumerate(folds):
             here = rows == which
             layer[here] = (layer[here] - offset[number] - centre) / gain[number] + centre

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from birdstack.embeddings.auc import macro_auc
 from birdstack.store.labels import ABSENT, PRESENT
 
 _ROUNDS = 20
 _MIN_GAIN = 1e-4
-_NEGATIVES = 500
+_MOST = 500
 
 
 def greedy_weights(
@@ -17,41 +16,62 @@ def greedy_weights(
 ) -> np.ndarray:
     """Weights `[score]` that sum to one: scores are added one at a time, repeats allowed.
 
-    A round that raises macro AUC by less than 0.0001 ends it. On large tables negatives are
-    thinned out, at random, to a few hundred for each class.
+    A round that raises macro AUC by less than 0.0001 ends it. Of a class at most 500 positives
+    and 500 negatives count, drawn at random.
 
     Args:
         library: `[score, window, class]`, all of one scale.
         truth: `[window, class]`: 1, 0 or -1.
         rows: rows to learn from, `[window]` of bool.
+        rounds: most that are added.
     """
-    kept = _thinned(truth, rows)
-    at = np.flatnonzero((kept >= 0).any(axis=1))
-    scores, labels = library[:, at], kept[at]
+    classes = _samples(library, truth, rows)
     counts = np.zeros(len(library))
-    total = np.zeros(labels.shape, dtype=np.float32)
+    if not classes:
+        return np.full(len(library), 1 / len(library))
+    totals = [np.zeros(scores.shape[1]) for scores, _ in classes]
     best = -np.inf
     for _ in range(rounds):
-        values = [macro_auc(total + layer, labels).value for layer in scores]
-        if not np.isfinite(values).any() or max(values) < best + _MIN_GAIN:
+        values = np.mean(
+            [
+                _aucs(total + scores, positives)
+                for total, (scores, positives) in zip(totals, classes, strict=True)
+            ],
+            axis=0,
+        )
+        winner = int(np.argmax(values))
+        if values[winner] < best + _MIN_GAIN:
             break
-        winner = int(np.nanargmax(values))
         best = values[winner]
         counts[winner] += 1
-        total += scores[winner]
-    if not counts.any():
-        return np.full(len(library), 1 / len(library))
+        totals = [
+            total + scores[winner] for total, (scores, _) in zip(totals, classes, strict=True)
+        ]
     return np.asarray(counts / counts.sum())
 
 
-def _thinned(truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The labels of some rows, with at most so many positives and negatives of a class."""
-    kept = np.where(rows[:, None], truth, np.int8(-1))
+def _samples(
+    library: np.ndarray, truth: np.ndarray, rows: np.ndarray
+) -> list[tuple[np.ndarray, int]]:
+    """For each class scores `[score, row]`, positives first, and how many they are."""
     rng = np.random.default_rng(0)
+    found = []
     for number in range(truth.shape[1]):
-        for value in (PRESENT, ABSENT):
-            found = np.flatnonzero(kept[:, number] == value)
-            if len(found) > _NEGATIVES:
-                drop = rng.permutation(found)[_NEGATIVES:]
-                kept[drop, number] = -1
-    return np.asarray(kept)
+        positive = np.flatnonzero(rows & (truth[:, number] == PRESENT))
+        negative = np.flatnonzero(rows & (truth[:, number] == ABSENT))
+        if not len(positive) or not len(negative):
+            continue
+        positive, negative = rng.permutation(positive)[:_MOST], rng.permutation(negative)[:_MOST]
+        at = np.concatenate([positive, negative])
+        found.append((library[:, at, number].astype(np.float64), len(positive)))
+    return found
+
+
+def _aucs(scores: np.ndarray, positives: int) -> np.ndarray:
+    """AUC of each row of `[score, row]` whose first columns are the positives."""
+    values = []
+    for row in scores:
+        won, lost = row[:positives], np.sort(row[positives:])
+        twice = np.searchsorted(lost, won, "left") + np.searchsorted(lost, won, "right")
+        values.append(twice.sum() / (2.0 * len(won) * len(lost)))
+    return np.asarray(values)

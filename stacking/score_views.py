@@ -72,15 +72,22 @@ class ScoreViews:
 
     @cached_property
     def z_others(self) -> np.ndarray:
-        """Mean of the recording's other windows, standardised; 0 where there are none."""
+        """Mean of the recording's other windows, standardised; 0 where there are none.
+
+        Also 0 on recordings that are said not to be soundscapes: what is learnt from the
+        other windows of a focal clip, which was cut for one bird, misleads on a soundscape.
+        """
         counts = np.asarray(self.table.windows)
         starts = np.cumsum(counts) - counts
         others = np.maximum(counts - 1, 1)[self.table.recording][:, None]
+        lonely = counts == 1
+        if self.table.soundscape is not None:
+            lonely = lonely | ~np.asarray(self.table.soundscape, dtype=bool)
+        quiet = lonely[self.table.recording][:, None]
         layers = []
         for layer in self.z:
             sums = np.add.reduceat(layer, starts, axis=0)[self.table.recording]
-            alone = (counts == 1)[self.table.recording][:, None]
-            layers.append(np.where(alone, np.float32(0), (sums - layer) / others))
+            layers.append(np.where(quiet, np.float32(0), (sums - layer) / others))
         return np.stack(layers).astype(np.float32)
 
     def smooth(self, scores: np.ndarray) -> np.ndarray:

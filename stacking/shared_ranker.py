@@ -24,7 +24,8 @@ def ranker_columns(views: ScoreViews) -> np.ndarray:
 
     A backbone that says nothing of a class counts as zero there.
     """
-    return np.nan_to_num(np.concatenate([views.z, views.z_smooth, views.z_others]))
+    together = np.concatenate([views.z, views.z_smooth, views.z_others])
+    return np.asarray(np.nan_to_num(together))
 
 
 def fit_ranker(
@@ -79,7 +80,7 @@ def fit_ranker(
 
 def rank_by(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Score `[window, class]` of `ranker_columns` under weights."""
-    return np.einsum("jwc,j->wc", columns, weights.astype(np.float32))
+    return np.asarray(np.einsum("jwc,j->wc", columns, weights.astype(np.float32)))
 
 
 def _equal_kernel(backbones: int) -> np.ndarray:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +16,19 @@ from birdstack.store.dataset_layouts import dataset_name
 from birdstack.store.duplicates import mark_duplicates
 from birdstack.store.folds import FoldsConfig, Split, given_folds, make_folds
 from birdstack.store.ingest_config import IngestConfig
-from birdstack.store.layout import recipe_path
 from birdstack.store.recordings import Probe
+from birdstack.store.simulated import carry_simulated, real_recordings
 from birdstack.store.snapshot import Snapshot
+from birdstack.store.split_table import (
+    SPLIT_TABLE,
+    read_split_recipe,
+    split_key,
+    write_split_recipe,
+)
 from birdstack.store.store import Store
 from birdstack.store.table_writer import write_tables
 from birdstack.store.tables import REJECTS
 
-SPLIT_TABLE = "folds"
 _GLOBAL = ""  # key of a table that no single dataset owns
 
 
@@ -106,9 +108,10 @@ def ingest(
     activate = {}
     split_hash = ""
     if split is not None:
-        split_hash = hashlib.sha256(split.frame.write_csv().encode()).hexdigest()[:12]
+        split = carry_simulated(snapshot, recordings, split)
+        split_hash = split_key(split.frame)
         frames[(SPLIT_TABLE, split_hash)] = split.frame
-        _write_split_recipe(store, split, split_hash)
+        write_split_recipe(store, split_hash, split.recipe, split.report)
         activate = {SPLIT_TABLE: split_hash}
     details = {**(info or {}), "summary": found.summary}
     if split is not None:
@@ -117,13 +120,6 @@ def ingest(
     return IngestReport(
         found.dataset, found.layout, found.summary, found.rejects, split, split_hash, commit
     )
-
-
-def _write_split_recipe(store: Store, split: Split, split_hash: str) -> None:
-    """What the folds were made from, beside them; the first to make a split writes it."""
-    body = json.dumps({"recipe": dict(split.recipe), "report": dict(split.report)}, indent=1)
-    with contextlib.suppress(FileExistsError):
-        store.files.put_new(recipe_path(SPLIT_TABLE, split_hash), body.encode() + b"\n")
 
 
 def _split(
@@ -144,17 +140,16 @@ def _split(
     made = _made_with(snapshot)
     if made is None or config not in {None, made}:
         return make_folds(trained, labels, config)
-    return make_folds(trained, labels, made, previous=snapshot.table(SPLIT_TABLE))
+    previous = real_recordings(snapshot, snapshot.table(SPLIT_TABLE))
+    return make_folds(trained, labels, made, previous=previous)
 
 
 def _made_with(snapshot: Snapshot) -> FoldsConfig | None:
     """Settings of the split in force; None if there is none, or the dataset brought it."""
-    active = snapshot.state.active.get(SPLIT_TABLE)
-    if active is None:
+    found = read_split_recipe(snapshot)
+    if found is None or found["recipe"]["method"] == "given":
         return None
-    recipe = json.loads(snapshot.files.read(recipe_path(SPLIT_TABLE, active)))["recipe"]
-    if recipe["method"] == "given":
-        return None
+    recipe = found["recipe"]
     return FoldsConfig(n_folds=recipe["n_folds"], seed=recipe["seed"])
 
 

@@ -149,7 +149,7 @@ SCORES = schema(
         "view": pl.String,  # whose scores were judged, e.g. logits/lite0
         "recipe": pl.String,  # of that view
         "metric": pl.String,  # stable short word, e.g. macro_auc
-        "level": pl.String,  # what a score is of: window or recording
+        "level": pl.String,  # what a score is of: window, recording, simulated window, ...
         "split": pl.String,  # hash of the folds it was measured with
         "value": pl.Float64,
         "classes": pl.Int32,  # that the value is a mean over

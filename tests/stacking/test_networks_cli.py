@@ -279,7 +279,6 @@ def test_a_name_that_stands_twice_is_refused(store: Path) -> None:
     assert "stands twice" in ran.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
@@ -295,6 +294,7 @@ def test_a_definition_is_told_what_is_wrong_inside(store: Path, entry: str, told
     assert told in ran.err
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_numbers(birds: Path, finished: tuple[Path, Path, Ran]) -> None:
     """Networks, heads and the guard travel to other processes."""
     words = [*DEFINED, *FEW, "--set", "run.unit_recordings=4", "--backbones", "toy"]

@@ -70,7 +70,9 @@ def small_stack(how: Small, fresh_files: int = 300) -> tuple[StackTable, StackTa
     for name, strength, scale in (("strong", how.strength, 2.0), ("second", how.second, 0.7)):
         if strength > 0:
             names.append(name)
-            scores.append(_network(how, world, truth, fold, strength, scale, rng))
+            scores.append(
+                _network(how, world, truth, fold, strength=strength, scale=scale, rng=rng)
+            )
     if how.prior:
         names.append("prior")
         scores.append(_prior(how, world, places, truth, fold))
@@ -88,9 +90,9 @@ def small_stack(how: Small, fresh_files: int = 300) -> tuple[StackTable, StackTa
                 fold=fold if part == 0 else np.full(count, -1),
                 backbones=tuple(names),
                 classes=tuple(f"bird{number:03d}" for number in range(how.classes)),
-                logits=np.stack(
-                    [score[part].reshape(-1, how.classes) for score in scores]
-                ).astype(np.float32),
+                logits=np.stack([score[part].reshape(-1, how.classes) for score in scores]).astype(
+                    np.float32
+                ),
                 truth=labels,
                 soundscape=np.ones(count, dtype=bool),
             )
@@ -132,9 +134,7 @@ def _world(how: Small, rng: np.random.Generator) -> _World:
     )
 
 
-def _places(
-    world: _World, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _places(world: _World, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, world.sites, count), rng.uniform(0, 24, count)
 
 
@@ -159,6 +159,7 @@ def _network(
     world: _World,
     truth: list[np.ndarray],
     fold: np.ndarray,
+    *,
     strength: float,
     scale: float,
     rng: np.random.Generator,
@@ -209,9 +210,7 @@ def _prior(
     for number in range(how.folds):
         held = fold == number
         out_of_fold[held] = counted(~held, places[0][0][held], places[0][1][held])
-    fresh = np.mean(
-        [counted(fold != number, *places[1]) for number in range(how.folds)], axis=0
-    )
+    fresh = np.mean([counted(fold != number, *places[1]) for number in range(how.folds)], axis=0)
     spread = (len(places[0][0]), how.windows, how.classes)
     again = (len(places[1][0]), how.windows, how.classes)
     return [

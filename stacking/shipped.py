@@ -1,0 +1,76 @@
+"""What predicts in the end: the stack, or the control that it could not beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from birdstack.stacking.controls import BY_NAME, Material
+from birdstack.stacking.fold_scales import Spread
+from birdstack.stacking.stack_model import StackModel
+from birdstack.stacking.stack_table import StackTable
+from birdstack.store.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Shipped:
+    """A stack or a control with all that it learnt.
+
+    Attributes:
+        backbones: names, in order.
+        classes: names, in order.
+        extra_names: names of extra columns, in order.
+        spread: centre, scale and quantiles of the training scores.
+        what: `stack`, or the name of the control.
+        learnt: by the control.
+        stack: the stack, where that is shipped.
+    """
+
+    backbones: tuple[str, ...]
+    classes: tuple[str, ...]
+    extra_names: tuple[str, ...]
+    spread: Spread
+    what: str
+    learnt: Mapping[str, Any]
+    stack: StackModel | None
+
+    def predict(self, table: StackTable, advance: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Scores `[window, class]`, float32; higher is more likely.
+
+        Rows are read as those of new recordings: scores of several fold models are to be
+        averaged, or given by one.
+
+        Raises:
+            UsageError: backbones, classes or extra columns are not those of the training.
+        """
+        self._check(table)
+        material = Material(table, self.spread)
+        if self.stack is not None:
+            return self.stack.score(material, advance)
+        return np.asarray(BY_NAME[self.what].score(material, self.learnt), dtype=np.float32)
+
+    def _check(self, table: StackTable) -> None:
+        pairs = {
+            "backbones": (table.backbones, self.backbones),
+            "classes": (table.classes, self.classes),
+        }
+        if self.stack is not None:
+            pairs["extra columns"] = (table.extra_names, self.extra_names)
+        for what, (found, wanted) in pairs.items():
+            if tuple(found) != tuple(wanted):
+                missing = [name for name in wanted if name not in found]
+                more = [name for name in found if name not in wanted]
+                message = (
+                    f"table: {what} are not those of the stack; missing {missing[:5]}, "
+                    f"not known {more[:5]}" + ("" if missing or more else ", or in another order")
+                )
+                raise UsageError(message, remedy=f"give the {what} that the stack was fitted on")
+        wanted = np.isfinite(self.spread.centre)
+        found = np.isfinite(table.logits).all(axis=1)
+        if not (found | ~wanted).all():
+            backbone, number = np.argwhere(wanted & ~found)[0]
+            message = f"table: no finite score {self.backbones[backbone]}:{self.classes[number]}"
+            raise UsageError(message, remedy="give a score for every window")
