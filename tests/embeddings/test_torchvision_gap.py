@@ -8,10 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-
-from birdstack.embeddings.backbone_config import BackboneConfig
-from birdstack.embeddings.mel_config import MelConfig
-from birdstack.embeddings.network import build_network
+from support.weight_sum import weight_sum
 
 THREADS = """
 import threading
@@ -33,15 +30,6 @@ import torchvision  # whole, whoever asks next
 """
 
 
-def _weight_sum(seed: int) -> float:
-    """A number of a network that a worker builds."""
-    config = BackboneConfig(
-        name="w", model="test_resnet", weights="random", seed=seed, mel=MelConfig(n_mels=32)
-    )
-    state = build_network(config, 3).state_dict()
-    return float(sum(value.double().sum() for value in state.values()))
-
-
 def _run(code: str) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
@@ -58,8 +46,8 @@ def test_eight_threads_walk_through_one_door():
 def test_spawned_workers_build_the_same_networks():
     """Each worker closes the gap for itself, and equal seeds give equal numbers."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        sums = list(pool.map(_weight_sum, [0, 1, 0, 1]))
-    assert sums == [_weight_sum(0), _weight_sum(1)] * 2
+        sums = list(pool.map(weight_sum, [0, 1, 0, 1]))
+    assert sums == [weight_sum(0), weight_sum(1)] * 2
     assert sums[0] != sums[1]
 
 
