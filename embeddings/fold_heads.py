@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from birdstack.embeddings.linear_head import (
 )
 from birdstack.embeddings.model_folder import FoldModel, finished, load_model, save_heads, seal
 from birdstack.embeddings.network_views import embedding_view
+from birdstack.store.classes import ClassList
 from birdstack.store.errors import CorruptError, StoreError
 from birdstack.store.labels import LabelsConfig, label_matrix
 from birdstack.store.simulated import real_recordings
@@ -154,7 +154,7 @@ def head_data(
         )
         raise StoreError(message, remedy="ingest labelled recordings of several authors")
     matrix = snapshot.matrix(view, recordings=recordings["recording_id"].to_list())
-    classes = snapshot.table("classes").sort("index")["label"].to_list()
+    classes = list(ClassList.from_frame(snapshot.table("classes")).labels)
     rows = spread_rows(matrix.windows, head.max_windows)
     keys = matrix.keys[rows]
     truth = label_matrix(keys, snapshot.table("labels"), classes, labels)
@@ -192,8 +192,3 @@ def _settings(recipe: str, head: HeadConfig, labels: LabelsConfig) -> dict[str, 
         "head": head.model_dump(mode="json"),
         "labels": labels.model_dump(mode="json"),
     }
-
-
-def class_counts(truth: np.ndarray, classes: Sequence[str]) -> Mapping[str, int]:
-    """Rows in which each class is present."""
-    return dict(zip(classes, (truth == 1).sum(axis=0).tolist(), strict=True))

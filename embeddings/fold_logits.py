@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -31,7 +32,7 @@ _NEIGHBOURS = 128  # recordings whose embeddings are read at a time
 _BLOCKS_HELD = 8
 
 
-class FoldLogits:
+class FoldLogits(ABC):
     """Base of what fills `logits/<name>`, or `logits/<name>.m<k>` for recordings without a fold.
 
     Args:
@@ -93,11 +94,11 @@ class FoldLogits:
             for (view, model_fold), found in zip(asked.items(), logits, strict=True)
         }
 
+    @abstractmethod
     def logits(
         self, sound: Any, recording: Recording, model_folds: Sequence[int]
     ) -> list[np.ndarray]:
         """Logits `[window, class]` of one recording by each of some fold models."""
-        raise NotImplementedError
 
 
 class HeadLogits(FoldLogits):
@@ -179,15 +180,16 @@ class NetworkLogits(FoldLogits):
         self._shifts = shifts
 
     def logits(
-        self, sound: HeardSound, recording: Recording, model_folds: Sequence[int]
+        self,
+        sound: HeardSound,
+        recording: Recording,  # noqa: ARG002 - the sound is at hand
+        model_folds: Sequence[int],
     ) -> list[np.ndarray]:
         """Logits `[window, class]` by each of some networks."""
         found = []
         for fold in model_folds:
             heard = hear_recording(self._networks[fold], sound, self._shelf, self._shifts)
-            if heard.logits is None:
-                message = f"the network of fold {fold} gives no logits for {recording.recording_id}"
-                raise AssertionError(message)
+            assert heard.logits is not None, "a network of a fold has classes"
             found.append(heard.logits)
         return found
 

@@ -19,7 +19,7 @@ from birdstack.embeddings.backbone_config import BackboneConfig
 from birdstack.embeddings.engine import Engine, EngineError, EngineKind, make_engine
 from birdstack.embeddings.extras import has, need
 from birdstack.embeddings.network import build_network, check_config, make_input, weights_digest
-from birdstack.embeddings.parity import check_parity, read_parity, write_parity
+from birdstack.embeddings.parity import checked_engine, read_parity, write_parity
 from birdstack.embeddings.probe_sounds import probe_sounds
 from birdstack.store.views import canonical_json
 
@@ -144,17 +144,18 @@ class NetworkBackbone:
 
     def _made(self) -> Engine:
         """The engine, compared with the network unless this conversion was compared before."""
-        calibration = self._probe_inputs() if self.kind == "openvino-int8" else None
-        engine = make_engine(
-            self._built, self.input.shape, self.kind, cache=self.cache, calibration=calibration
+        record = self._record(f"{self.kind}-parity")
+        if self.kind == "torch" or (record is not None and _passed(record)):
+            calibration = self._probe_inputs() if self.kind == "openvino-int8" else None
+            return make_engine(
+                self._built, self.input.shape, self.kind, cache=self.cache, calibration=calibration
+            )
+        engine, parity = checked_engine(
+            self._built, self.input.shape, self.kind, self._probe_inputs(), cache=self.cache
         )
-        if self.kind != "torch":
-            record = self._record(f"{self.kind}-parity")
-            if record is None or not _passed(record):
-                parity = check_parity(self._built, engine, self._probe_inputs())
-                parity.require()
-                if record is not None:
-                    write_parity(record, [parity])
+        if record is not None:
+            with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+                write_parity(record, [parity])
         return engine
 
     def _probe_inputs(self) -> np.ndarray:

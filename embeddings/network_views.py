@@ -10,7 +10,7 @@ import numpy as np
 
 from birdstack.embeddings.backbone import Backbone, Heard
 from birdstack.embeddings.shelf import HeardSound, InputShelf
-from birdstack.store.fold_rules import FOLD_COLUMNS
+from birdstack.store.fold_rules import FOLD_COLUMNS, fold_model_view
 from birdstack.store.keys import WindowGrid
 from birdstack.store.recordings import Recording
 from birdstack.store.views import Column, ViewSpec
@@ -32,7 +32,8 @@ def embedding_view(name: str) -> str:
 
 def logits_view(name: str, model_fold: int | None = None) -> str:
     """Name of the view of a backbone's logits; of one fold model's, for what has no fold."""
-    return f"logits/{name}" if model_fold is None else f"logits/{name}.m{model_fold}"
+    view = f"logits/{name}"
+    return view if model_fold is None else fold_model_view(view, model_fold)
 
 
 def logits_columns(classes: Collection[str]) -> tuple[Column, ...]:

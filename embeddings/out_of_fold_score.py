@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from birdstack.embeddings.auc import MacroAuc, macro_auc
+from birdstack.store.classes import ClassList
 from birdstack.store.labels import ABSENT, PRESENT, UNKNOWN, LabelsConfig, label_matrix
 from birdstack.store.simulated import SIMULATED, real_recordings
 from birdstack.store.snapshot import Snapshot
@@ -94,7 +95,7 @@ def _scores(
     sort: str,
 ) -> list[Score]:
     held = sorted(chosen)
-    classes = snapshot.table("classes").sort("index")["label"].to_list()
+    classes = list(ClassList.from_frame(snapshot.table("classes")).labels)
     matrix = snapshot.matrix({view: classes}, recordings=held).ordered(classes)
     keys = matrix.keys
     truth = label_matrix(keys, snapshot.table("labels"), classes, labels)
