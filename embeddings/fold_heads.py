@@ -22,8 +22,8 @@ from birdstack.embeddings.model_folder import FoldModel, finished, load_model, s
 from birdstack.embeddings.network_views import embedding_view
 from birdstack.store.classes import ClassList
 from birdstack.store.errors import CorruptError, StoreError
+from birdstack.store.labelled_soundscapes import for_networks
 from birdstack.store.labels import LabelsConfig, label_matrix
-from birdstack.store.simulated import real_recordings
 from birdstack.store.snapshot import Snapshot
 from birdstack.store.views import canonical_json
 
@@ -82,7 +82,7 @@ def head_key(
     ):
         table = snapshot.table(name)
         if "recording_id" in keys:
-            table = real_recordings(snapshot, table)
+            table = for_networks(snapshot, table)
         digest.update(table.select(keys).sort(keys).write_csv().encode())
     digest.update(canonical_json(_settings(snapshot.spec(view).recipe_hash, head, labels)).encode())
     return digest.hexdigest()[:_KEY]
@@ -171,12 +171,12 @@ def head_data(
 
 
 def _labelled(snapshot: Snapshot, view: str) -> pl.DataFrame:
-    """Recordings with fold, label and embeddings, by id; no simulated ones."""
+    """Recordings with fold, label and embeddings, by id; no soundscapes, real or simulated."""
     covered = snapshot.covered(view) if view in snapshot.views else {}
     contents = snapshot.table("recordings").select("recording_id", "content_hash")
     labelled = snapshot.table("labels").select("recording_id").unique()
     return (
-        real_recordings(snapshot, snapshot.table("folds"))
+        for_networks(snapshot, snapshot.table("folds"))
         .filter(pl.col("recording_id").is_in(list(covered)))
         .join(labelled, on="recording_id", how="semi")
         .join(contents, on="recording_id", how="left")

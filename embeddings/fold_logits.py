@@ -71,9 +71,12 @@ class FoldLogits(ABC):
         return tuple(ViewSpec(view, logits_columns(classes), recipe) for view in views)
 
     def content_key(self, recording: Recording) -> str | None:
-        """The file's bytes and its fold; None for recordings of the other sort."""
+        """The file's bytes and its fold; None for recordings of the other sort.
+
+        None too for a fold without a model: it holds nothing that one could be trained on.
+        """
         fold = self._fold_of.get(recording.recording_id)
-        if (fold is None) == self.held_out:
+        if (fold is None) == self.held_out or (fold is not None and fold not in self.model.folds):
             return None
         return recording.content_key if fold is None else f"{recording.content_key}:{fold}"
 

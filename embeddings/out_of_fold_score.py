@@ -12,6 +12,7 @@ import polars as pl
 
 from birdstack.embeddings.auc import MacroAuc, macro_auc
 from birdstack.store.classes import ClassList
+from birdstack.store.labelled_soundscapes import SOUNDSCAPE, labelled_soundscapes
 from birdstack.store.labels import ABSENT, PRESENT, UNKNOWN, LabelsConfig, label_matrix
 from birdstack.store.simulated import SIMULATED, real_recordings
 from birdstack.store.snapshot import Snapshot
@@ -26,7 +27,7 @@ class Score:
         view: whose.
         recipe: of that view.
         level: `window`, or `recording`: mean logits over a recording's windows; behind
-            `simulated` where they are of simulated soundscapes.
+            `simulated` or `soundscape` where they are of simulated or labelled real ones.
         auc: pooled over all folds, as a leaderboard would.
         within_folds: mean over folds of the macro AUC in each: what the fold models' scales
             cannot disturb.
@@ -73,16 +74,21 @@ def score_view(snapshot: Snapshot, view: str, labels: LabelsConfig) -> list[Scor
     """Scores of a view of logits against the labels, over windows and over recordings.
 
     A recording's label is the strongest of its windows'. Recordings without a label or
-    without a fold take no part; neither does a class where it is not known. Simulated
-    soundscapes have scores of their own.
+    without a fold take no part; neither does a class where it is not known. Simulated and
+    labelled real soundscapes have scores of their own.
     """
     folds = snapshot.table("folds").select("recording_id", "fold")
     held = set(snapshot.covered(view)) & set(folds["recording_id"])
     real = held & set(real_recordings(snapshot, folds)["recording_id"])
-    scores = _scores(snapshot, view, labels, folds, real, sort="")
-    if held > real:
-        scores += _scores(snapshot, view, labels, folds, held - real, sort=f"{SIMULATED} ")
-    return scores
+    strong = held & set(labelled_soundscapes(snapshot, folds)["recording_id"])
+    domains = {"": real - strong, f"{SOUNDSCAPE} ": strong, f"{SIMULATED} ": held - real}
+    # The first is always there, so that a view without any label says so.
+    return [
+        score
+        for sort, chosen in domains.items()
+        if chosen or not sort
+        for score in _scores(snapshot, view, labels, folds, chosen, sort=sort)
+    ]
 
 
 def _scores(

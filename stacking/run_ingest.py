@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from birdstack.features.probe import AudioProbe
+from birdstack.stacking.console import counted
 from birdstack.stacking.options import DONE, SKIPPED
 from birdstack.stacking.session import Session
 from birdstack.store.ingest import IngestReport, ingest
@@ -65,6 +66,9 @@ def _show(session: Session, report: IngestReport) -> None:
         f"{summary['recordings']:,} recordings, {summary['labels']:,} labels, "
         f"{summary['classes']:,} classes"
     )
+    strong = summary["labelled_soundscapes"]
+    if strong:
+        counts += f", {counted(strong, 'labelled soundscape')}"
     state = "nothing has changed" if version is None else f"snapshot {version}"
     reporter.say(f"ingested {report.dataset} ({report.layout}): {counts}; {state}")
     if report.split is not None and report.commit is not None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from birdstack.store.catalog import load_recordings
 from birdstack.store.errors import StoreError
+from birdstack.store.labelled_soundscapes import labelled_soundscapes
 from birdstack.store.recordings import Recording
 from birdstack.store.simulated import spanning
 from birdstack.store.snapshot import Snapshot
@@ -165,9 +166,10 @@ def gather(snapshot: Snapshot) -> Material:
         named[name, role].append(label)
     sources: dict[int, dict[str, list[Source]]] = {}
     left_out = 0
+    strong = set(labelled_soundscapes(snapshot, folds)["recording_id"])
     for recording in load_recordings(snapshot, ["train"]):
         name = recording.recording_id
-        if name not in fold_of or (name, "primary") not in named:
+        if name in strong or name not in fold_of or (name, "primary") not in named:
             continue
         if name in unfit:
             left_out += 1

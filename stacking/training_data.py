@@ -12,9 +12,9 @@ from birdstack.stacking.networks import class_names, folds
 from birdstack.store.catalog import load_recordings
 from birdstack.store.errors import StoreError
 from birdstack.store.keys import WindowGrid
+from birdstack.store.labelled_soundscapes import for_networks
 from birdstack.store.labels import LabelsConfig, label_matrix
 from birdstack.store.recordings import Recording
-from birdstack.store.simulated import real_recordings
 from birdstack.store.snapshot import Snapshot
 
 _WHOLE_S = 1e9  # longer than any recording: a label anywhere in it counts for the whole
@@ -22,7 +22,7 @@ _MIN_FOLDS = 2
 
 
 def training_set(snapshot: Snapshot, labels: LabelsConfig) -> TrainingSet:
-    """Recordings with sound, label and fold; simulated soundscapes are left to the stackers.
+    """Recordings with sound, label and fold; soundscapes, simulated or real, are left to the stackers.
 
     A label without times holds for the whole recording; where labels have times, each window
     of the grid has its own.
@@ -32,7 +32,7 @@ def training_set(snapshot: Snapshot, labels: LabelsConfig) -> TrainingSet:
     """
     fold_of = folds(snapshot)
     table = snapshot.table("labels")
-    labelled = set(real_recordings(snapshot, table)["recording_id"]) & set(fold_of)
+    labelled = set(for_networks(snapshot, table)["recording_id"]) & set(fold_of)
     recordings = [r for r in load_recordings(snapshot, []) if r.recording_id in labelled]
     held = {fold_of[recording.recording_id] for recording in recordings}
     if len(held) < _MIN_FOLDS:

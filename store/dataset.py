@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from birdstack.store.audio_files import Progress, read_facts
+from birdstack.store.classes import ClassList
 from birdstack.store.dataset_folders import (
     read_class_folders,
     read_soundscape_folder,
@@ -22,8 +23,10 @@ from birdstack.store.dataset_tables import Described, read_birdclef
 from birdstack.store.duplicates import flag_conflicts, mark_duplicates
 from birdstack.store.fault_rules import RejectLog
 from birdstack.store.ingest_config import IngestConfig
+from birdstack.store.label_names import LabelNames
 from birdstack.store.recordings import Probe
-from birdstack.store.tables import CLASSES, DATASETS, LABELS, RECORDINGS, REJECTS
+from birdstack.store.soundscape_labels import label_soundscapes
+from birdstack.store.tables import ANNOTATED, CLASSES, DATASETS, LABELS, RECORDINGS, REJECTS
 
 __all__ = ["IngestConfig", "Ingested", "read_dataset"]
 
@@ -40,8 +43,8 @@ class Ingested:
         classes: schema `CLASSES`, in class order.
         rejects: schema `REJECTS`, by file and line.
         datasets: one row (schema `DATASETS`).
-        summary: counts for people: rows, recordings, labels, classes, rejected, flagged,
-            ignored_files, read_files, reused_files, and `rule:<name>` for each broken rule.
+        summary: counts for people: rows, recordings, labels, labelled_soundscapes, classes,
+            rejected, flagged, ignored_files, read_files, reused_files, and `rule:<name>` for each broken rule.
     """
 
     dataset: str
@@ -60,6 +63,7 @@ def read_dataset(
     *,
     probe: Probe | None,
     known: pl.DataFrame | None = None,
+    store_classes: pl.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> Ingested:
     """Read a dataset: BirdCLEF layout, folders of classes, or a folder of soundscapes.
@@ -72,11 +76,14 @@ def read_dataset(
             durations are null.
         known: the recordings of an earlier ingestion; a file with the same id, size and time
             of change is not read again.
+        store_classes: those of the store (schema `CLASSES`), which labels of soundscapes may
+            name too; where neither dataset nor store has any, such labels are the classes.
         progress: told the stage (`list`, `audio`), how many files are done and how many
             there are.
 
     Raises:
-        UsageError: there is nothing to read at `root`.
+        UsageError: there is nothing to read at `root`, or no table of labels where the
+            settings name one.
         DatasetError: the folder fits no layout, its table cannot be read, or nothing of it
             can be used. Single bad rows and files are listed in `rejects` instead.
     """
@@ -109,9 +116,15 @@ def read_dataset(
     rows = rows.filter(~pl.col("recording_id").is_in(failed))
     recordings = _recordings(rows, facts, name)
     labels = _labels(plan, recordings)
+    label_names = LabelNames.of(plan.classes, plan.names, store_classes)
+    recordings, strong = label_soundscapes(layout, recordings, label_names, config, log)
+    labels = pl.concat([labels, strong]).sort("recording_id", "role", "label", "start_s")
     recordings = mark_duplicates(recordings, labels)
     flag_conflicts(recordings, labels, log)
-    classes = plan.classes.frame(plan.names)
+    class_list = plan.classes
+    if label_names.open:
+        class_list = ClassList.from_labels(labels["label"].drop_nulls())
+    classes = class_list.frame(plan.names)
     datasets = _dataset_row(layout, config, log, plan, recordings.height)
     rejects = log.frame()
     _assert_schemas(recordings, labels, classes, rejects, datasets)
@@ -126,7 +139,8 @@ def read_dataset(
         summary={
             "rows": plan.n_rows,
             "recordings": recordings.height,
-            "labels": labels.height,
+            "labels": labels.height - strong.filter(role=ANNOTATED).height,
+            "labelled_soundscapes": strong["recording_id"].n_unique(),
             "classes": classes.height,
             "rejected": log.n_rejected(),
             "flagged": rejects.filter(severity="flagged").height,
@@ -148,9 +162,6 @@ def _plan(layout: Layout, config: IngestConfig, log: RejectLog) -> Described:
 
 def _soundscapes(layout: Layout, log: RejectLog) -> pl.DataFrame:
     """Rows for the soundscape folders beside a BirdCLEF table."""
-    if layout.soundscape_folders:
-        for file in layout.beside("*soundscape*labels*.csv"):
-            log.add("labels_not_read", file=file)
     names = [name for folder in layout.soundscape_folders for name in layout.listing.below(folder)]
     return soundscape_rows(names, log)
 
@@ -167,7 +178,7 @@ def _recordings(rows: pl.DataFrame, facts: pl.DataFrame, dataset: str) -> pl.Dat
 
 
 def _labels(plan: Described, recordings: pl.DataFrame) -> pl.DataFrame:
-    """Labels of the recordings that are left; all are weak, so without start and end."""
+    """Weak labels of the recordings that are left: without start and end."""
     kept = plan.labels.filter(pl.col("recording_id").is_in(recordings["recording_id"].to_list()))
     weak = [pl.lit(None, pl.Float64).alias(name) for name in ("start_s", "end_s")]
     return kept.with_columns(weak).select(LABELS.names()).sort("recording_id", "role", "label")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
 import polars as pl
 
-from birdstack.store.classes import ClassList, read_class_list
+from birdstack.store.classes import ClassList, Names, read_class_list, read_names
 from birdstack.store.dataset_layouts import Layout
 from birdstack.store.dataset_tables import Described
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import DatasetError, UsageError
 from birdstack.store.fault_rules import RejectLog
 from birdstack.store.ingest_config import IngestConfig
 from birdstack.store.soundscape_names import parse_soundscape_name
@@ -47,15 +48,33 @@ def read_class_folders(layout: Layout, config: IngestConfig, log: RejectLog) -> 
 
 
 def read_soundscape_folder(layout: Layout, config: IngestConfig, log: RejectLog) -> Described:
-    """Every file is an unlabelled soundscape; site, date and time come from its name."""
+    """Every file is a soundscape, unlabelled as yet; site, date and time come from its name."""
     _refuse_fold_column(layout, config)
     wanted = None if config.class_list is None else read_class_list(config.class_list)
     return Described(
         rows=soundscape_rows(layout.listing.files, log),
         labels=pl.DataFrame(schema=_LABEL_COLUMNS),
         classes=wanted or ClassList(()),
+        names=_side_names(layout, config, log),
         n_rows=len(layout.listing.files),
     )
+
+
+def _side_names(layout: Layout, config: IngestConfig, log: RejectLog) -> Names:
+    """Names by label from the class list and the taxonomies beside the recordings."""
+    names: dict[str, tuple[str | None, str | None]] = {}
+    if config.class_list is not None:
+        # Most class lists are labels alone, and those have been read already.
+        with contextlib.suppress(DatasetError):
+            names |= read_names(config.class_list)
+    for file in (*layout.beside("taxonomy.csv"), *layout.beside("eBird_Taxonomy*.csv")):
+        try:
+            found = read_names(layout.root / file)
+        except DatasetError as error:
+            log.add("side_table", file=file, reason=error.message)
+            continue
+        names = {**found, **names}
+    return names
 
 
 def soundscape_rows(names: Iterable[str], log: RejectLog) -> pl.DataFrame:

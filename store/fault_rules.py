@@ -81,6 +81,28 @@ _FILE_RULES = (
      "move the file into a folder named after its label"),
 )  # fmt: skip
 
+_LABEL_RULES = (
+    ("label_table", None, "the table of labels cannot be read",
+     "save it as UTF-8 with its usual columns"),
+    ("row_id_format", "row_id", "a row_id is a name, an underscore and the second it ends at",
+     "write ids such as soundscape_1008115302_5"),
+    ("label_times", None, "the times make no interval of seconds: 0 <= start < end",
+     "write seconds such as 12.5, or 00:00:12, the end after the start"),
+    ("label_beyond_end", None, "the row reaches beyond the recording's end",
+     "check that the table belongs to this recording"),
+    ("label_value", None, "a cell must be 1, 0 or empty", "write 1 where the class sings, else 0"),
+    ("soundscape_missing", None, "no soundscape has this name",
+     "copy the recording into a folder such as train_soundscapes, or correct the name"),
+    ("soundscape_ambiguous", None, "several soundscapes have this name",
+     "write the path of the recording below the dataset's folder"),
+    ("soundscape_of_test", None, "this is a test soundscape: its labels are not read",
+     "move the recording to train_soundscapes if it is not to serve as a test"),
+    ("soundscape_label", None, "no class has this label or name; the stretch counts as not annotated",
+     "correct it, add it to the class list, or name it in ingest.no_class"),
+    ("soundscape_label_ambiguous", None, "several classes have this name",
+     "write the label of the class"),
+)  # fmt: skip
+
 _FLAGS = (
     ("audio_absent", None, "the audio folder is absent: the table was read without audio",
      "give the folder that holds both the table and the audio to compute features"),
@@ -112,8 +134,10 @@ _FLAGS = (
      "write a list such as ['call', 'song'], or [] for none"),
     ("unknown_secondary_label", "secondary_labels", "the label is not in the class list; it was dropped",
      "correct the label or add it to the class list"),
-    ("labels_not_read", None, "labels of soundscapes are not read: the soundscapes count as unlabelled",
-     "keep them out of the unlabelled pool if they are to serve as a test"),
+    ("labels_not_read", None, "labels of test soundscapes are not read: nothing may be fitted to them",
+     "move recordings and labels to train_soundscapes if they are not to serve as a test"),
+    ("detections_not_read", None, "the table has a column of confidence: what a network found is no truth",
+     "name the file in ingest.soundscape_labels if people have checked it"),
     ("soundscape_name", None, "the digits in the name are no date and time; both are null",
      "name soundscapes SITE_YYYYMMDD_HHMMSS"),
     ("conflicting_duplicate", "primary_label", "files with the same bytes have different labels",
@@ -123,6 +147,7 @@ _FLAGS = (
 _GROUPS: tuple[tuple[Severity, tuple[tuple[str, str | None, str, str], ...]], ...] = (
     ("rejected", _ROW_RULES),
     ("rejected", _FILE_RULES),
+    ("rejected", _LABEL_RULES),
     ("flagged", _FLAGS),
 )
 

@@ -10,7 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from birdstack.store.errors import StoreError
 from birdstack.store.groups import GROUPING, group_recordings
-from birdstack.store.tables import FOLDS
+from birdstack.store.tables import ANNOTATED, FOLDS
 from birdstack.store.views import canonical_json
 
 _NO_ESTIMATE = "no honest out-of-fold estimate possible: all recordings lie in one fold"
 _EMPTY = "no labelled recordings: the split is empty"
+
+SoundscapeGroup = Literal["site", "site-date", "recording"]
 
 
 class FoldsConfig(BaseModel):
@@ -32,12 +34,15 @@ class FoldsConfig(BaseModel):
     Attributes:
         n_folds: number of folds; fewer are made where there are fewer groups.
         seed: seed of the shuffle before groups are dealt out.
+        soundscapes: what of labelled soundscapes is held out together: all of a `site`, a day
+            at a site (`site-date`), or each `recording` by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_folds: int = Field(default=6, ge=2, le=100)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    soundscapes: SoundscapeGroup = "site"
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def make_folds(
         notes.append(
             f"{n_groups} groups make {n_groups} folds, fewer than n_folds={config.n_folds}"
         )
-    return Split(frame, recipe, _report(frame, labels, moved=moved, notes=notes))
+    return Split(frame, recipe, split_report(frame, labels, moved=moved, notes=notes))
 
 
 def given_folds(recordings: pl.DataFrame, labels: pl.DataFrame) -> Split:
@@ -132,7 +137,7 @@ def given_folds(recordings: pl.DataFrame, labels: pl.DataFrame) -> Split:
         raise StoreError(message, remedy="fill the fold column, or let birdstack make the folds")
     frame = frame.sort("recording_id")
     recipe = {"method": "given", "grouping": list(GROUPING), "inputs": _digest(frame)}
-    return Split(frame, recipe, _report(frame, labels, moved=[], notes=[]))
+    return Split(frame, recipe, split_report(frame, labels, moved=[], notes=[]))
 
 
 def check_no_leak(split: Split) -> None:
@@ -155,13 +160,14 @@ def _labelled(recordings: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """`recording_id`, `group`, `stratum` of the labelled recordings, sorted.
 
     The stratum is the primary label; of several the alphabetically first, and where there
-    is none, the first secondary label.
+    is none, the first secondary label; empty where somebody listened and heard nothing.
     """
+    heard = pl.when(pl.col("role") != ANNOTATED).then(pl.col("label")).alias("label")
     strata = (
-        labels.with_columns(second=pl.col("role") != "primary")
-        .sort("recording_id", "second", "label")
+        labels.with_columns(heard, second=pl.col("role") != "primary")
+        .sort("recording_id", "second", "label", nulls_last=True)
         .group_by("recording_id", maintain_order=True)
-        .agg(pl.col("label").first().alias("stratum"))
+        .agg(pl.col("label").first().fill_null("").alias("stratum"))
     )
     present = recordings.join(strata, on="recording_id", how="semi")
     return group_recordings(present).join(strata, on="recording_id").sort("recording_id")
@@ -287,9 +293,17 @@ def _leaks(frame: pl.DataFrame) -> list[dict[str, Any]]:
     )
 
 
-def _report(
+def split_report(
     frame: pl.DataFrame, labels: pl.DataFrame, *, moved: list[dict[str, Any]], notes: list[str]
 ) -> dict[str, Any]:
+    """The findings of a split, as `Split.report` has them.
+
+    Args:
+        frame: rows of `tables.FOLDS`.
+        labels: `recording_id`, `label`, `role` of `tables.LABELS`.
+        moved: recordings that have left an earlier fold.
+        notes: sentences that are known already.
+    """
     folds = (
         frame.group_by("fold")
         .agg(pl.len().alias("recordings"), pl.col("group").n_unique().alias("groups"))

@@ -14,11 +14,13 @@ from birdstack.store.commit import Commit
 from birdstack.store.dataset import Ingested, read_dataset
 from birdstack.store.dataset_layouts import dataset_name
 from birdstack.store.duplicates import mark_duplicates
-from birdstack.store.folds import FoldsConfig, Split, given_folds, make_folds
+from birdstack.store.folds import FoldsConfig, SoundscapeGroup, Split, given_folds, make_folds
 from birdstack.store.ingest_config import IngestConfig
+from birdstack.store.labelled_soundscapes import is_labelled_soundscape
 from birdstack.store.recordings import Probe
-from birdstack.store.simulated import carry_simulated, real_recordings
+from birdstack.store.simulated import SIMULATED, carry_simulated, real_recordings
 from birdstack.store.snapshot import Snapshot
+from birdstack.store.soundscape_folds import with_soundscapes
 from birdstack.store.split_table import (
     SPLIT_TABLE,
     read_split_recipe,
@@ -86,8 +88,11 @@ def ingest(
     """
     snapshot = store.snapshot()
     known = snapshot.table("recordings")
+    classes = _foreign_classes(snapshot, config.name or dataset_name(root))
     config = _with_known_fold_column(snapshot, root, config)
-    found = read_dataset(root, config, probe=probe, known=known, progress=progress)
+    found = read_dataset(
+        root, config, probe=probe, known=known, store_classes=classes, progress=progress
+    )
     others = known.filter(pl.col("dataset") != found.dataset)
     found = _without_collisions(found, others)
     other_labels = _others(snapshot, "labels", found.dataset)
@@ -135,13 +140,35 @@ def _split(
     )
     if trained.is_empty():
         return None
-    if trained["given_fold"].null_count() == 0:
-        return given_folds(trained, labels)
-    made = _made_with(snapshot)
-    if made is None or config not in {None, made}:
-        return make_folds(trained, labels, config)
+    soundscapes = trained.filter(is_labelled_soundscape())
+    others = trained.filter(~is_labelled_soundscape())
     previous = real_recordings(snapshot, snapshot.table(SPLIT_TABLE))
-    return make_folds(trained, labels, made, previous=previous)
+    split = None if others.is_empty() else _split_others(snapshot, others, labels, config, previous)
+    if soundscapes.is_empty():
+        return split
+    before = _soundscape_group(snapshot)
+    wanted = config or _made_with(snapshot) or FoldsConfig(soundscapes=before)
+    kept = previous if wanted.soundscapes == before else None
+    return with_soundscapes(split, soundscapes, others, labels, wanted, previous=kept)
+
+
+def _split_others(
+    snapshot: Snapshot,
+    recordings: pl.DataFrame,
+    labels: pl.DataFrame,
+    config: FoldsConfig | None,
+    previous: pl.DataFrame,
+) -> Split:
+    """The folds of the labelled recordings that are no soundscapes."""
+    if recordings["given_fold"].null_count() == 0:
+        return given_folds(recordings, labels)
+    made = _made_with(snapshot)
+    if made is None:
+        return make_folds(recordings, labels, config)
+    # How soundscapes are grouped is no reason to deal the others anew.
+    if config is not None and (config.n_folds, config.seed) != (made.n_folds, made.seed):
+        return make_folds(recordings, labels, config)
+    return make_folds(recordings, labels, made, previous=previous)
 
 
 def _made_with(snapshot: Snapshot) -> FoldsConfig | None:
@@ -150,7 +177,26 @@ def _made_with(snapshot: Snapshot) -> FoldsConfig | None:
     if found is None or found["recipe"]["method"] == "given":
         return None
     recipe = found["recipe"]
-    return FoldsConfig(n_folds=recipe["n_folds"], seed=recipe["seed"])
+    return FoldsConfig(
+        n_folds=recipe["n_folds"], seed=recipe["seed"], soundscapes=_soundscape_group(snapshot)
+    )
+
+
+def _soundscape_group(snapshot: Snapshot) -> SoundscapeGroup:
+    """How the soundscapes of the split in force are grouped."""
+    found = read_split_recipe(snapshot)
+    known: SoundscapeGroup = FoldsConfig().soundscapes
+    if found is not None and "soundscapes" in found["recipe"]:
+        known = found["recipe"]["soundscapes"]["group"]
+    return known
+
+
+def _foreign_classes(snapshot: Snapshot, dataset: str) -> pl.DataFrame | None:
+    """The class list, where other datasets have a part in it: else labels may still change it."""
+    datasets = snapshot.table("datasets").filter(
+        (pl.col("dataset") != dataset) & (pl.col("layout") != SIMULATED)
+    )
+    return None if datasets.is_empty() else snapshot.table("classes")
 
 
 def _with_known_fold_column(snapshot: Snapshot, root: Path, config: IngestConfig) -> IngestConfig:

@@ -1,7 +1,8 @@
 """Labels of windows: present, absent, or not known.
 
 A label of a whole recording is weak: the bird sings somewhere in it, and every window
-takes the label. A label with times is strong: it holds for the windows that overlap it.
+takes the label. A label with times is strong: it holds for the windows that overlap it. Where a recording has rows
+of the role `annotated`, somebody has listened there and nowhere else.
 Not known is a value of its own, so that nobody trains on a guess without having said so.
 """
 
@@ -16,13 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from birdstack.store.errors import SchemaError, StoreError
 from birdstack.store.keys import KEY_COLUMNS
+from birdstack.store.tables import ANNOTATED
 
 PRESENT: Final = 1
 ABSENT: Final = 0
 UNKNOWN: Final = -1
 
 _SECONDARY = {"masked": UNKNOWN, "present": PRESENT, "absent": ABSENT}
-_ROLES = ("primary", "secondary")
+_ROLES = ("primary", "secondary", ANNOTATED)
+_TOUCH_S = 1e-6  # stretches this close to each other touch: times are written with few digits
 
 
 class LabelsConfig(BaseModel):
@@ -52,6 +55,10 @@ def label_matrix(
     hold for windows whose half-open interval overlaps theirs, and replace the weak labels
     of the same class and recording. A primary label outweighs a secondary one.
 
+    In a recording with rows of the role `annotated`, absent is known only of windows that lie
+    wholly in a stretch of such rows: of every class where their label is null, else of that
+    class. A row without times is of the whole recording.
+
     Args:
         keys: `recording_id`, `window`, `start_s`, `end_s`, sorted by the first two.
         labels: rows of `tables.LABELS`; those of other recordings are ignored, but their
@@ -64,15 +71,19 @@ def label_matrix(
 
     Raises:
         SchemaError: keys are not sorted, or a column is missing.
-        StoreError: a label is not in `classes`, a class stands twice, a role is neither
-            primary nor secondary, or the times of a label make no interval.
+        StoreError: a label is not in `classes`, a class stands twice, a role is none
+            of primary, secondary and annotated, or the times of a label make no interval.
     """
     config = config or LabelsConfig()
     runs = _runs(keys)
     rows = _checked(labels, classes).join(runs, on="recording_id")
     matrix = np.full((len(keys), len(classes)), UNKNOWN, np.int8)
-    matrix[_expand(rows.unique("recording_id"))[1]] = ABSENT
+    annotated = rows.filter(pl.col("role") == ANNOTATED)
+    throughout = rows.join(annotated, on="recording_id", how="anti")
+    matrix[_expand(throughout.unique("recording_id"))[1]] = ABSENT
+    _mark_absent(matrix, keys, annotated)
 
+    rows = rows.filter(pl.col("role") != ANNOTATED)
     strong = pl.col("start_s").is_not_null()
     rows = rows.filter(strong | ~strong.any().over("recording_id", "label"))
     for role, value in (("secondary", _SECONDARY[config.secondary]), ("primary", PRESENT)):
@@ -143,7 +154,8 @@ def _checked(labels: pl.DataFrame, classes: list[str]) -> pl.DataFrame:
     index = pl.DataFrame({"label": classes}, schema={"label": pl.String}).with_row_index("class")
     rows = labels.join(index, on="label", how="left")
 
-    strangers = rows.filter(pl.col("class").is_null())
+    every = (pl.col("role") == ANNOTATED) & pl.col("label").is_null()
+    strangers = rows.filter(pl.col("class").is_null() & ~every.fill_null(value=False))
     if len(strangers):
         names = strangers["label"].unique().sort()
         first = strangers.sort("label", "recording_id").row(0, named=True)
@@ -154,7 +166,7 @@ def _checked(labels: pl.DataFrame, classes: list[str]) -> pl.DataFrame:
         raise StoreError(message, remedy="add the class to the class list or drop its labels")
     odd = rows.filter(~pl.col("role").is_in(_ROLES) | pl.col("role").is_null())
     if len(odd):
-        message = f"labels: role must be primary or secondary, {odd.row(0)} is neither"
+        message = f"labels: role must be one of {', '.join(_ROLES)}, got {odd.row(0)}"
         raise StoreError(message, remedy="correct the role in the table of labels")
     timed = pl.col("start_s").is_not_null() | pl.col("end_s").is_not_null()
     sound = (pl.col("start_s") < pl.col("end_s")).fill_null(value=False)
@@ -171,6 +183,43 @@ def _expand(rows: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     row = np.repeat(np.arange(len(rows)), windows)
     within = np.arange(len(row)) - np.repeat(np.cumsum(windows) - windows, windows)
     return row, first[row] + within
+
+
+def _mark_absent(matrix: NDArray[np.int8], keys: pl.DataFrame, annotated: pl.DataFrame) -> None:
+    """Set ABSENT in the windows that lie in an annotated stretch, for the classes it is of."""
+    stretches = _joined(annotated)
+    row, window = _expand(stretches)
+    start = stretches["start_s"].to_numpy()[row] - _TOUCH_S
+    end = stretches["end_s"].to_numpy()[row] + _TOUCH_S
+    inside = (keys["start_s"].to_numpy()[window] >= start) & (
+        keys["end_s"].to_numpy()[window] <= end
+    )
+    row, window = row[inside], window[inside]
+    one = stretches["class"].fill_null(-1).to_numpy()[row]
+    matrix[window[one < 0]] = ABSENT
+    matrix[window[one >= 0], one[one >= 0]] = ABSENT
+
+
+def _joined(annotated: pl.DataFrame) -> pl.DataFrame:
+    """Stretches of one recording and class that touch or overlap as one."""
+    of = ["recording_id", "class"]
+    ordered = annotated.with_columns(
+        pl.col("class").cast(pl.Int64),
+        pl.col("start_s").fill_null(-np.inf),
+        pl.col("end_s").fill_null(np.inf),
+    ).sort(*of, "start_s")
+    reached = pl.col("end_s").cum_max().shift(1).over(of)
+    begins = (pl.col("start_s") > reached + _TOUCH_S).fill_null(value=False)
+    return (
+        ordered.with_columns(begins.alias("begins"))
+        .with_columns(pl.col("begins").cum_sum().over(of).alias("run"))
+        .group_by(*of, "run", maintain_order=True)
+        .agg(
+            pl.col("start_s").min(),
+            pl.col("end_s").max(),
+            pl.col("first", "windows").first(),
+        )
+    )
 
 
 def _overlaps(

@@ -112,7 +112,9 @@ def carry_simulated(snapshot: Snapshot, recordings: pl.DataFrame, split: Split) 
     own = before.join(_simulated(recordings), on=_ID, how="semi")
     if own.is_empty():
         return split
-    real = before.join(own, on=_ID, how="anti")
+    # Clips are of focal recordings: what becomes of labelled soundscapes does not matter here.
+    clipped = recordings.filter(~(pl.col("kind") == "soundscape").fill_null(value=False))
+    real = before.join(own, on=_ID, how="anti").join(clipped.select(_ID), on=_ID, how="semi")
     moved = real.join(split.frame, on=_ID, suffix="_now").filter(
         pl.col("fold") != pl.col("fold_now")
     )

@@ -1,8 +1,9 @@
 """Site, date and time out of the names that recorders give their files.
 
 Understood (AudioMoth, Song Meter, BirdCLEF): `SITE_YYYYMMDD_HHMMSS`, `YYYYMMDD_HHMMSS`,
-`SITE_YYYYMMDD_HHMM`, `ID_SITE_YYYYMMDD` (BirdCLEF 2021), each with `_`, `-`, `T` or `$`
-between day and time and with anything after an underscore behind it (`SM4_20230420_074000_L`).
+`SITE_YYYYMMDD_HHMM`, `ID_SITE_YYYYMMDD` (BirdCLEF 2021),
+`BC2026_Train_ID_SITE_YYYYMMDD_HHMMSS`, each with `_`, `-`, `T` or `$` between day and time and
+with anything after an underscore behind it (`SM4_20230420_074000_L`).
 The clock of a recorder is often UTC and the name does not say: the time is kept as written.
 """
 
@@ -11,6 +12,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+
+_NUMBERED = re.compile(r"(?:\d+|BC\d{4}_(?:Train|Test)_\d+)_(.+)", re.DOTALL | re.ASCII)
+"""A number of the recording before the site (BirdCLEF 2021 and 2026)."""
 
 _STAMP = re.compile(
     r"(?:(?P<site>.+?)[_-])?"
@@ -45,6 +49,9 @@ def parse_soundscape_name(stem: str) -> NameFacts:
     if match is None:
         return NameFacts()
     site = match["site"] or None
+    numbered = _NUMBERED.fullmatch(site or "")
+    if numbered is not None:
+        site = numbered[1]
     clock = match["clock"]
     try:
         date = dt.datetime.strptime(match["day"], "%Y%m%d").date()  # noqa: DTZ007 - only the day

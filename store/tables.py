@@ -21,7 +21,7 @@ RECORDINGS = schema(
     {
         "recording_id": pl.String,  # path below the dataset's root, `/` separators
         "dataset": pl.String,
-        "split": pl.String,  # train, unlabeled, test, simulated
+        "split": pl.String,  # train (labelled), unlabeled, test, simulated
         "kind": pl.String,  # focal (one animal close up) or soundscape
         "path": pl.String,  # below the dataset's root
         "content_hash": pl.String,  # sha256 of the bytes; null where there is no audio
@@ -49,16 +49,23 @@ RECORDINGS = schema(
 )
 """One row per recording of every ingested dataset. No labels: see LABELS."""
 
+ANNOTATED = "annotated"
+"""Role of a row that says where somebody has listened, rather than what sings."""
+
 LABELS = schema(
     {
         "recording_id": pl.String,
-        "label": pl.String,
-        "role": pl.String,  # primary or secondary
-        "start_s": pl.Float64,  # null: somewhere in the recording (weak label)
+        "label": pl.String,  # null where annotated for every class
+        "role": pl.String,  # primary, secondary or annotated
+        "start_s": pl.Float64,  # null: somewhere in the recording (weak label); annotated: all
         "end_s": pl.Float64,
     }
 )
-"""One row per recording and label; a recording without a row is unlabelled."""
+"""One row per recording and label; a recording without a row is unlabelled.
+
+A row of the role `annotated` is no label: all that sings in its stretch has a row, so that
+whatever has none is absent there. A recording with such a row is not known elsewhere.
+"""
 
 CLASSES = schema(
     {

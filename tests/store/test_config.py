@@ -118,6 +118,7 @@ def test_each_source_outranks_the_one_before(toml):
         "audio.cache": "default",
         "folds.n_folds": f"{path}:2",
         "folds.seed": "environment BIRDSTACK_FOLDS__SEED",
+        "folds.soundscapes": "default",
     }
 
 

@@ -118,10 +118,14 @@ def test_soundscape_folders_beside_the_table_get_their_splits(tmp_path: Path) ->
         "unlabeled_soundscapes/460830.ogg",
         "train_soundscapes/H02_20230420_074000.ogg",
     )
+    (tmp_path / "test_soundscape_labels.csv").write_text("row_id,birds\n")
     (tmp_path / "train_soundscape_labels.csv").write_text("row_id,birds\n")
     found = ingest(birdclef(tmp_path, "a,a/x.ogg"))
     noted = found.rejects.select("rule", "file").rows()
-    assert noted == [("labels_not_read", "train_soundscape_labels.csv")]
+    assert noted == [
+        ("labels_not_read", "test_soundscape_labels.csv"),
+        ("label_table", "train_soundscape_labels.csv"),
+    ]
     splits = dict(found.recordings.select("path", "split").iter_rows())
     assert splits == {
         "test_soundscapes/soundscape_1.ogg": "test",

@@ -147,8 +147,10 @@ def test_times_that_make_no_interval_are_refused(times):
 
 
 def test_an_unknown_role_is_refused():
-    """Only primary and secondary have a meaning."""
-    with pytest.raises(StoreError, match=r"role must be primary or secondary.*'tertiary'"):
+    """Only primary, secondary and annotated have a meaning."""
+    with pytest.raises(
+        StoreError, match=r"role must be one of primary, secondary, annotated.*'tertiary'"
+    ):
         label_matrix(keys(a=1), labels(("a", "owl", "tertiary")), CLASSES)
 
 
@@ -226,3 +228,67 @@ def test_many_windows_are_labelled_in_about_a_second():
     assert time.perf_counter() - started < 5
     assert matrix.shape == (200_000, 264)
     assert (matrix == PRESENT).sum() == 200_000
+
+
+STRETCH = st.tuples(st.sampled_from("ab"), st.sampled_from([None, *CLASSES]), TIMES).map(
+    lambda row: (row[0], row[1], "annotated", *row[2])
+)
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.one_of(LABEL, STRETCH), max_size=12), n_windows=st.integers(0, 5))
+def test_absent_is_known_only_where_somebody_listened(rows, n_windows):
+    """With annotated stretches, a window is absent if each of its seconds lies in one."""
+    frame = keys(a=n_windows, b=2, c=1)
+    stretches = [row for row in rows if row[2] == "annotated"]
+    heard = [row for row in rows if row[2] != "annotated"]
+    # Where the labels themselves say nothing, the definition below decides.
+    expected = slow_matrix(frame, labels(*heard), CLASSES, "masked")
+    said = label_matrix(frame, labels(*heard), CLASSES) == PRESENT
+    for i, (recording, _, start, end) in enumerate(frame.rows()):
+        own = [row for row in stretches if row[0] == recording]
+        for j, name in enumerate(CLASSES):
+            if not own:
+                continue
+            asked = [row for row in own if row[1] in {None, name}]
+            listened = all(
+                any(s is None or (s <= second and second + 1 <= e) for *_, s, e in asked)
+                for second in range(int(start), int(end))
+            )
+            weak = labels(*(r for r in heard if r[:2] == (recording, name)))
+            masked = slow_matrix(frame[i : i + 1], weak, [name], "masked")[0, 0] == UNKNOWN
+            claimed = said[i, j] or (len(weak) and masked)
+            if not claimed:
+                expected[i, j] = ABSENT if listened else UNKNOWN
+    np.testing.assert_array_equal(label_matrix(frame, labels(*rows), CLASSES), expected)
+
+
+def test_an_annotated_recording_without_any_label_is_absent_throughout():
+    """Somebody listened and heard nothing: that is no unlabelled recording."""
+    table = labels(("a", None, "annotated"))
+    assert label_matrix(keys(a=2, b=1), table, CLASSES).tolist() == [[0] * 3, [0] * 3, [-1] * 3]
+
+
+def test_a_window_half_listened_to_is_unknown():
+    """Unless what was heard in that half makes the class present."""
+    table = labels(("a", None, "annotated", 0.0, 7.0), ("a", "owl", "primary", 6.0, 7.0))
+    assert label_matrix(keys(a=2), table, CLASSES).tolist() == [[0, 0, 0], [1, -1, -1]]
+
+
+def test_stretches_that_touch_cover_a_window_together():
+    """Rows of two seconds make a window of five seconds known, if no gap is between them."""
+    pieces = [("a", None, "annotated", s, s + 2.0) for s in (0.0, 2.0, 4.0)]
+    assert (label_matrix(keys(a=1), labels(*pieces), CLASSES) == ABSENT).all()
+    assert (label_matrix(keys(a=1), labels(pieces[0], pieces[2]), CLASSES) == UNKNOWN).all()
+
+
+def test_a_class_can_be_listened_for_alone():
+    """An annotated row with a label speaks of that class, not of the others."""
+    table = labels(("a", "robin", "annotated"))
+    assert label_matrix(keys(a=1), table, CLASSES).tolist() == [[-1, 0, -1]]
+
+
+def test_an_annotated_class_that_is_no_class_is_named():
+    """A class list that lost a species is noticed here too."""
+    with pytest.raises(StoreError, match=r"label 'rail' of 'a' \(annotated\)"):
+        label_matrix(keys(a=1), labels(("a", "rail", "annotated")), CLASSES)
