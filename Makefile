@@ -14,9 +14,13 @@ DATA ?=
 STORE ?= birdstack-store
 BACKBONES ?=
 DEMO ?= birdstack-demo
+STACK ?= birdstack-stack
+TRUTH ?=
+PER_FOLD ?= 10
+STACK_ARGS ?=
 ARGS ?=
 ONLY ?= [a-z]*
-export DATA STORE DEMO BACKBONES
+export DATA STORE DEMO BACKBONES STACK TRUTH PER_FOLD
 
 ROOMS := store features embeddings stacking
 BIN := .venv/bin
@@ -33,7 +37,7 @@ BASE := .venv/stamp-base
 DEV := .venv/stamp-dev
 BENCH := .venv/stamp-bench
 
-.PHONY: help features dev test lint types docs bench constraints clean door
+.PHONY: help features stack dev test lint types docs bench constraints clean door
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +45,9 @@ help: ## list the targets (the default)
 	@printf '  DATA    dataset to read (none: demo data in %s)\n' "$$DEMO"
 	@printf '  STORE   where the store lies (now: %s)\n' "$$STORE"
 	@printf '  BACKBONES  networks that hear, with commas, or none (now: %s)\n' "$${BACKBONES:-lite0}"
+	@printf '  STACK   where the stack is written (now: %s)\n' "$$STACK"
+	@printf '  TRUTH   labels of test soundscapes, to judge the stack by\n'
+	@printf '  PER_FOLD   soundscapes simulated of each fold (now: %s)\n' "$$PER_FOLD"
 	@printf '  ARGS    more flags, passed on  PYTHON  interpreter .venv is made from (now: %s)\n' '$(PYTHON)'
 
 features: $(BASE) ## write the features of the recordings in DATA (or of demo data) into STORE
@@ -58,6 +65,21 @@ features: $(BASE) ## write the features of the recordings in DATA (or of demo da
 	  exit 0; \
 	fi; \
 	exit $$code
+
+stack: $(BASE) ## learn the final blend of what STORE holds, and judge it: into STACK
+	@if [ ! -e "$$STORE/store.json" ] && [[ "$$STORE" != *://* ]]; then \
+	  echo "make stack: there is no store at $$STORE yet (make features comes first: make features stack)" >&2; exit 2; \
+	fi; \
+	code=0; $(BIN)/birdstack simulate --store "$$STORE" --per-fold "$$PER_FOLD" || code=$$?; \
+	if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi; \
+	networks=(); \
+	if [ -n "$$BACKBONES" ]; then networks=(--backbones "$$BACKBONES"); fi; \
+	code=0; $(BIN)/birdstack features --store "$$STORE" "$${networks[@]}" || code=$$?; \
+	if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi; \
+	data="$${DATA:-$$DEMO}"; truth=(); \
+	if [ -n "$$TRUTH" ]; then truth=(--truth "$$TRUTH"); \
+	elif [ -e "$$data/test_soundscapes_truth.csv" ]; then truth=(--truth "$$data/test_soundscapes_truth.csv"); fi; \
+	$(BIN)/birdstack stack --store "$$STORE" --out "$$STACK" "$${truth[@]}" $(STACK_ARGS)
 
 dev: $(DEV) door ## install everything for working on birdstack, and hang the door
 

@@ -44,6 +44,24 @@ class ColumnPlan:
     extras: tuple[tuple[int, ...], ...]
 
 
+def shared_column_names(backbones: Sequence[str]) -> list[str]:
+    """Names of the columns that are the same for every class."""
+    return [*(f"score:{name}" for name in backbones), *_TERMS, *_BESIDE]
+
+
+def class_column_names(
+    backbones: Sequence[str],
+    classes: Sequence[str],
+    extra_names: Sequence[str],
+    plan: ColumnPlan,
+    number: int,
+) -> list[str]:
+    """Names of the columns of one class, without a table."""
+    near = [f"class:{classes[other]}" for other in plan.neighbours[number]]
+    extra = [f"x:{extra_names[index]}" for index in plan.extras[number]]
+    return [*shared_column_names(backbones), *near, *extra]
+
+
 class ClassColumns:
     """Columns of every class of one table.
 
@@ -86,8 +104,7 @@ class ClassColumns:
     @property
     def shared_names(self) -> list[str]:
         """Names of the columns that are the same for every class."""
-        own = [f"score:{name}" for name in self.table.backbones]
-        return [*own, *_TERMS, *_BESIDE]
+        return shared_column_names(self.table.backbones)
 
     @property
     def shared_monotone(self) -> list[int]:
@@ -96,9 +113,10 @@ class ClassColumns:
 
     def names(self, number: int) -> list[str]:
         """Names of the columns of one class."""
-        near = [f"class:{self.table.classes[other]}" for other in self.plan.neighbours[number]]
-        extra = [f"x:{self.table.extra_names[index]}" for index in self.plan.extras[number]]
-        return [*self.shared_names, *near, *extra]
+        table = self.table
+        return class_column_names(
+            table.backbones, table.classes, table.extra_names, self.plan, number
+        )
 
     def monotone(self, number: int) -> list[int]:
         """1 for columns of one class that can only speak for it, else 0."""

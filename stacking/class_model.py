@@ -9,7 +9,7 @@ comes out too low (Parker et al. 2007, Airola et al. 2011). Within a fold nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -57,14 +57,11 @@ class ClassModel:
 
     Attributes:
         folds: by the fold they were fitted without.
+        tuned: settings of this class that are not those of the stack.
     """
 
     folds: dict[int, FoldModel]
-
-    def mean(self, values: np.ndarray, shared: np.ndarray) -> np.ndarray:
-        """Scores `[layer, row]`, mean of all fold models."""
-        scores = [model.score(values, shared) for model in self.folds.values()]
-        return np.asarray(np.mean(scores, axis=0))
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
     def out_of_fold(self, values: np.ndarray, shared: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """Scores `[layer, row]` by the model that has not met the row's fold."""
@@ -161,7 +158,7 @@ def finished(
         bare = replace(tried, n_trees=n_trees[held], shift=(0.0, 0.0))
         boosted, linear = bare.score(values, start).mean(axis=1)
         folds[held] = replace(bare, shift=(float(boosted), float(linear)))
-    return ClassModel(folds)
+    return replace(model, folds=folds)
 
 
 def trees_by_fold(fits: Sequence[ClassFit], tried: tuple[int, ...]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from birdstack.stacking.cli_simulate import EPILOG, simulate
+from birdstack.stacking import cli_simulate, cli_stack
 from birdstack.stacking.cli_store import store_app
 from birdstack.stacking.options import ConfigFile, Json, Set, StorePath, reporting
 from birdstack.store.errors import UsageError
@@ -292,81 +292,8 @@ def demo(
     return run_demo(Reporter(as_json=json), folder, seed=seed, size=size, species=species)
 
 
-@app.command(
-    epilog="Examples:\n\n"
-    "birdstack stack --table scores.parquet --out stacked\n\n"
-    "birdstack stack --table scores.parquet --out stacked --booster xgboost --folds 6"
-)
-@reporting
-def stack(
-    table: Annotated[
-        Path,
-        typer.Option(
-            "--table",
-            help="Parquet file of out-of-fold scores: recording_id, window, group, fold, "
-            "y:<class>, <backbone>:<class>, x:<name>.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for scores, report and stack.")
-    ],
-    folds: Annotated[
-        int, typer.Option(min=2, max=100, help="Folds to deal where the table has none.")
-    ] = 5,
-    booster: Annotated[
-        Literal["lightgbm", "xgboost"], typer.Option(help="Library of the per-class boosters.")
-    ] = "lightgbm",
-    blend: Annotated[
-        Literal["equal", "global"], typer.Option(help="Weights of a stack's layers.")
-    ] = "equal",
-    ship: Annotated[
-        Literal["auto", "stack", "control"],
-        typer.Option(help="Hold the ship rule, or overrule it."),
-    ] = "auto",
-    trials: Annotated[
-        int, typer.Option(min=0, help="Trials of a search for settings; 0 for the usual ones.")
-    ] = 0,
-    study: Annotated[
-        str | None,
-        typer.Option(help="Where the search is kept: a file, or a database URL. DIR/study.log."),
-    ] = None,
-    budget_s: Annotated[
-        float | None, typer.Option(help="Seconds after which no new trial is begun.")
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=50, help="Resamples of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Classes fitted at a time.")] = 1,
-    json: Json = False,
-) -> int:
-    """Stack the out-of-fold scores of any backbones: no recordings, no store needed.
-
-    Writes DIR/oof.parquet, DIR/scores.json and DIR/stack. The stack is used only if it is
-    better than mean + kernel for certain, by recording; else the best simple control is.
-    """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-    from birdstack.stacking.console import Reporter
-    from birdstack.stacking.run_stack import run_stack_table
-    from birdstack.stacking.tuning import TuningSettings
-
-    parameters = {
-        "booster": booster,
-        "blend": blend,
-        "ship": ship,
-        "resamples": resamples,
-        "seed": seed,
-        "workers": workers,
-    }
-    tuning = None
-    if trials:
-        storage = study or str(out / "study.log")
-        tuning = TuningSettings(trials=trials, seconds=budget_s, storage=storage)
-    return run_stack_table(
-        Reporter(as_json=json), table, out, n_folds=folds, parameters=parameters, tuning=tuning
-    )
-
-
-app.command(epilog=EPILOG)(simulate)
+app.command(epilog=cli_simulate.EPILOG)(cli_simulate.simulate)
+app.command(epilog=cli_stack.EPILOG)(cli_stack.stack)
 
 
 def main() -> None:

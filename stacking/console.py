@@ -26,6 +26,8 @@ from rich.progress import (
 from rich.table import Table
 
 _EVENT_INTERVAL_S = 1.0
+_RATE_OVER_S = 900.0
+"""How far back a rate looks: steps of minutes, such as trials of a study, need two of them."""
 
 Advance = Callable[[int, int, str], None]
 """Told how many are done, how many there are, and a few words."""
@@ -99,6 +101,7 @@ class Reporter:
             TextColumn("{task.fields[words]}"),
             console=self.err,
             transient=True,
+            speed_estimate_period=_RATE_OVER_S,
         )
         with bar:
             task = bar.add_task(what, total=None, words="", rate="")

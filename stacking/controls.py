@@ -102,7 +102,8 @@ def out_of_fold(
         control: the way to combine.
         material: the scores.
         among: rows that exist at all, `[window]` of bool; the rest is neither learnt from
-            nor scored. All rows with a fold, if not given.
+            nor scored. All rows with a fold, if not given; learnt from are those of them
+            that choices are made on.
     """
     if control.fit is None:
         return control.score(material, {})
@@ -112,7 +113,7 @@ def out_of_fold(
     whole: dict[str, np.ndarray] = {}
     for which in np.unique(fold[among]):
         held = fold == which
-        learnt = control.learn(material, among & ~held)
+        learnt = control.learn(material, among & material.table.judged & ~held)
         if control.score_rows is not None:
             scores[held] = control.score_rows(material, learnt, held)
             continue

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from birdstack.stacking.blend import blend_weights, blended
 from birdstack.stacking.class_columns import ClassColumns
-from birdstack.stacking.class_model import ClassFit, ClassModel, finished, fit_class, trees_by_fold
-from birdstack.stacking.controls import BY_NAME, Material
+from birdstack.stacking.class_layers import ByClass, LayerJob
+from birdstack.stacking.class_model import ClassModel, finished, trees_by_fold
+from birdstack.stacking.class_shelf import ClassShelf, SharedFit
+from birdstack.stacking.controls import Material
 from birdstack.stacking.each import each
 from birdstack.stacking.guards import Fallback, below_control, too_few
-from birdstack.stacking.shared_booster import fit_shared, shared_out_of_fold
+from birdstack.stacking.shards import require_finished
 from birdstack.stacking.stack_model import Scale, SharedLayer, StackModel
 from birdstack.stacking.stack_settings import StackSettings
-
-Advance = Callable[[int, int, str], None]
-"""Told how many steps are done, how many there are, and a few words."""
+from birdstack.stacking.steps import Advance
 
 
 @dataclass(frozen=True)
@@ -51,64 +51,48 @@ def fit_stack(
     ranked: np.ndarray,
     settings: StackSettings,
     advance: Advance,
+    *,
+    shelf: ClassShelf | None = None,
+    by_class: ByClass | None = None,
+    require_all: bool = False,
 ) -> FittedStack:
-    """Fit all layers.
+    """Fit all layers, or take from a shelf those that are finished.
 
     Args:
         material: views of the training table.
         control: out-of-fold scores of the control that a class must not rank below.
-        ranked: out-of-fold scores of the shared ranker.
+        ranked: out-of-fold scores of the shared ranker of this table.
         settings: of the stack.
         advance: told of progress.
+        shelf: where finished layers are taken from and put; None to fit everything.
+        by_class: settings of single classes, as `Tuned.by_class` has them.
+        require_all: refuse rather than fit a class that is not on the shelf.
+
+    Raises:
+        UsageError: a class is not on the shelf, and all are required.
     """
     table = material.table
-    n_classes = len(table.classes)
-    steps = _Steps(advance, 3 * n_classes + 1)
-    known = table.window_fold >= 0
-    columns = ClassColumns(
-        material, neighbours=settings.neighbours, max_extra=settings.max_extra, seed=settings.seed
+    few = too_few(table, table.window_fold >= 0, settings)
+    numbers = [number for number in range(len(table.classes)) if number not in few]
+    job = LayerJob(
+        material,
+        ranked,
+        settings,
+        numbers,
+        advance=advance,
+        shelf=shelf,
+        by_class=by_class,
+        scored=True,
     )
-    shared, common, boosted = shared_scores(columns, material, ranked, settings, steps.done)
-    few = too_few(table, known, settings)
-    models, own = _class_layers(columns, common, known, few=few, settings=settings, steps=steps)
-    raw = np.stack([own[0], own[1], common])
+    if require_all:
+        require_finished(job, table, shelf)
+    shared = job.shared()
+    models, own = _class_layers(job, shared, numbers, settings)
+    raw = np.stack([own[0], own[1], shared.common])
     scale = Scale.of(raw)
     layers = ((raw - scale.centre[:, None]) / scale.width[:, None]).astype(np.float32)
-    return _guarded(
-        material, control, _Layers(layers, boosted, shared, models, columns, scale), few, settings
-    )
-
-
-def shared_scores(
-    columns: ClassColumns,
-    material: Material,
-    ranked: np.ndarray,
-    settings: StackSettings,
-    done: Callable[[str], None] = lambda _: None,
-) -> tuple[SharedLayer, np.ndarray, np.ndarray]:
-    """Fit the shared layer.
-
-    Args:
-        columns: of the training table.
-        material: its views.
-        ranked: out-of-fold scores of the shared ranker.
-        settings: of the stack.
-        done: told after each step.
-
-    Returns:
-        The layer; its out-of-fold scores `[window, class]`; those of the booster alone.
-    """
-    known = columns.table.window_fold >= 0
-    boosters = fit_shared(columns, known, settings)
-    done("shared booster")
-    boosted = shared_out_of_fold(columns, boosters, settings, lambda: done("shared scores"))
-    weights = np.asarray(BY_NAME["ranker"].learn(material, known)["weights"])
-    layer = SharedLayer(boosters, weights, Scale.of(np.stack([boosted, ranked])))
-    common = [
-        layer.combined(number, boosted[:, number], ranked[:, number])
-        for number in range(boosted.shape[1])
-    ]
-    return layer, np.stack(common, axis=1).astype(np.float32), boosted
+    parts = _Layers(layers, shared.boosted, shared.layer, models, job.columns, scale)
+    return _guarded(material, control, parts, few, settings)
 
 
 @dataclass(frozen=True)
@@ -122,38 +106,26 @@ class _Layers:
 
 
 def _class_layers(
-    columns: ClassColumns,
-    shared: np.ndarray,
-    known: np.ndarray,
-    *,
-    few: Mapping[int, Fallback],
-    settings: StackSettings,
-    steps: _Steps,
+    job: LayerJob, shared: SharedFit, numbers: Sequence[int], settings: StackSettings
 ) -> tuple[dict[int, ClassModel], np.ndarray]:
     """Models of the classes with enough positives; their out-of-fold scores, else the shared."""
+    columns, common = job.columns, shared.common
     table = columns.table
-    numbers = [c for c in range(len(table.classes)) if c not in few]
-    fits: dict[int, ClassFit] = {}
+    fits = job.fits(common)
+    n_trees = trees_by_fold(list(fits.values()), settings.trees)
     models: dict[int, ClassModel] = {}
-
-    def fit(number: int) -> None:
-        fits[number] = fit_class(columns, number, shared[:, number], known, settings)
-        steps.done(f"class {table.classes[number]}")
-
-    each(fit, numbers, settings.workers)
-    n_trees = trees_by_fold([fits[c] for c in numbers], settings.trees)
-    own = np.stack([shared, shared])
+    own = np.stack([common, common])
     every = np.arange(table.n_windows)
 
     def score(number: int) -> None:
-        start = shared[:, number]
+        start = common[:, number]
         model = finished(
             fits[number].model, columns, number, start, n_trees=n_trees, seed=settings.seed
         )
         values = columns.of_class(number, every)
         own[:, :, number] = model.out_of_fold(values, start, table.window_fold)
         models[number] = model
-        steps.done(f"class {table.classes[number]}")
+        job.steps.done(job.cost.own, f"scores of {table.classes[number]}")
 
     each(score, numbers, settings.workers)
     return {c: models[c] for c in numbers}, own
@@ -167,8 +139,7 @@ def _guarded(
     settings: StackSettings,
 ) -> FittedStack:
     table, layers = material.table, parts.scores
-    fold = table.window_fold
-    known = fold >= 0
+    fold, judged = table.window_fold, table.judged
     lacking = np.isin(np.arange(len(table.classes)), list(few))
 
     def decide(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,10 +153,10 @@ def _guarded(
         return np.where(fallen, layers[2][rows], blended(layers[:, rows], weights))
 
     nested = np.array(layers[2])
-    for held in np.unique(fold[known]):
+    for held in np.unique(fold[fold >= 0]):
         at = fold == held
-        nested[at] = scores(*decide(known & ~at), at)
-    weights, fallen = decide(known)
+        nested[at] = scores(*decide(judged & ~at), at)
+    weights, fallen = decide(judged)
     every = np.ones(len(fold), dtype=bool)
     fallbacks = dict(few)
     for number in np.flatnonzero(fallen & ~lacking):
@@ -203,14 +174,3 @@ def _guarded(
         blended(layers, weights),
         fallbacks,
     )
-
-
-class _Steps:
-    """Counts steps; those of classes that are passed over are never waited for."""
-
-    def __init__(self, advance: Advance, total: int) -> None:
-        self._advance, self._total, self._count = advance, total, 0
-
-    def done(self, words: str) -> None:
-        self._count += 1
-        self._advance(self._count, self._total, words)

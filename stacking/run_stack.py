@@ -1,48 +1,95 @@
-"""`birdstack stack --table`: stack a bare table of out-of-fold scores."""
+"""`birdstack stack`: tune, fit, judge and save a stack, of a store or of a bare table."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from birdstack.stacking.class_shelf import ClassShelf
 from birdstack.stacking.console import Reporter, counted
+from birdstack.stacking.controls import BY_NAME, Material, out_of_fold
+from birdstack.stacking.domains import TABLE, Domain
 from birdstack.stacking.options import DONE
+from birdstack.stacking.run_folder import (
+    FORMAT,
+    OOF,
+    RUN,
+    SCORES,
+    STACK,
+    WINDOWS,
+    claim,
+    finite,
+    score_frame,
+    write_domains,
+    write_json,
+    write_whole,
+)
+from birdstack.stacking.shards import Shard, fit_classes, parse_classes
+from birdstack.stacking.show_stack import show_report
 from birdstack.stacking.stack_folder import save_stack
+from birdstack.stacking.stack_settings import StackSettings
 from birdstack.stacking.stack_table import StackTable
-from birdstack.stacking.stacker import Stacker
+from birdstack.stacking.stacker import Stacker, check_learnable
 from birdstack.stacking.table_input import TableNotes, read_table_with_notes
-from birdstack.stacking.tuning import TuningSettings, tune
-from birdstack.store.errors import UsageError
+from birdstack.stacking.tuning import Tuned, TuningSettings, tune
 
-OOF, SCORES, SAVED = "oof.parquet", "scores.json", "stack"
-_KEYS = ("recording_id", "window")
+_SHELF = "work"
+
+
+@dataclass(frozen=True)
+class StackJob:
+    """What is asked of one run.
+
+    Attributes:
+        out: folder of the run.
+        settings: of the stack, the ones to begin with.
+        tuning: search settings first; None for those given.
+        shelf: folder or `s3://` address where finished layers are kept; `work` in `out`.
+        part: `2/5` or names of classes with commas: only fit their layers onto the shelf.
+        require_all: refuse to fit what other jobs have not put on the shelf.
+    """
+
+    out: Path
+    settings: StackSettings = field(default_factory=StackSettings)
+    tuning: TuningSettings | None = None
+    shelf: str | None = None
+    part: str | None = None
+    require_all: bool = False
+
+    @property
+    def shelf_place(self) -> str:
+        """Where finished layers are kept."""
+        return self.shelf or str(self.out / _SHELF)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A stacker, and what was done to fit it.
+
+    Attributes:
+        stacker: fitted.
+        tuned: what the search found; None if there was none.
+    """
+
+    stacker: Stacker
+    tuned: Tuned | None
 
 
 def run_stack_table(
-    reporter: Reporter,
-    table_path: Path,
-    out: Path,
-    *,
-    n_folds: int = 5,
-    parameters: Mapping[str, Any] | None = None,
-    tuning: TuningSettings | None = None,
+    reporter: Reporter, table_path: Path, job: StackJob, *, n_folds: int = 5
 ) -> int:
-    """Stack a table; write scores, report and the stack.
+    """Stack a bare table.
 
     Args:
         reporter: who is told.
         table_path: a Parquet file, see `table_input`.
-        out: folder to write into.
+        job: what is asked.
         n_folds: folds to deal where the table has none.
-        parameters: of the `Stacker`.
-        tuning: search settings first; None for the usual ones.
 
     Returns:
         The exit code.
@@ -50,98 +97,160 @@ def run_stack_table(
     Raises:
         UsageError: the table or the folder cannot be used.
         DatasetError: the table does not fit.
-        ConfigError: a parameter does not fit.
     """
-    stacker = Stacker(**dict(parameters or {}))
-    _ = stacker.settings  # faults of parameters come before an hour's work
     table, notes = read_table_with_notes(table_path, n_folds=n_folds)
-    _check_folder(out)
-    _tell(reporter, table_path, table, notes)
-    tuned = None if tuning is None else _tuned(reporter, stacker, table, tuning)
-    with reporter.progress("stacking") as advance:
-        stacker.fit(table, advance=advance)
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "table": {"path": str(table_path), "folds": notes.folds, **_noted(notes)},
-        "tuning": tuned,
-        **stacker.report_,
-    }
-    save_stack(stacker.shipped_, out / SAVED, made_from={"table": table_path.name})
-    _write(out / OOF, lambda path: oof_frame(table, stacker.nested_).write_parquet(path))
-    text = json.dumps(finite(report), indent=2, allow_nan=False) + "\n"
-    _write(out / SCORES, lambda path: path.write_text(text, "utf-8"))
-    show_report(reporter, report)
-    reporter.say(f"written: {out / OOF}, {out / SCORES}, {out / SAVED}")
-    reporter.event("finished", exit_code=DONE, out=str(out), **finite(report))
-    return DONE
-
-
-def oof_frame(table: StackTable, scores: np.ndarray) -> pl.DataFrame:
-    """`recording_id`, `window`, one column of scores for each class."""
-    return pl.DataFrame(
+    claim(job.out)
+    _tell_table(reporter, table_path, table, notes)
+    if job.part is not None:
+        return fit_part(reporter, table, job)
+    fitted = fit_stacker(reporter, table, job)
+    keys = pl.DataFrame(
         {
             "recording_id": np.repeat(np.asarray(table.recording_ids, dtype=object), table.windows),
             "window": table.index,
-            **{name: scores[:, number] for number, name in enumerate(table.classes)},
+            "start_s": None,
+            "end_s": None,
         },
-        schema_overrides={"recording_id": pl.String, "window": pl.Int32},
+        schema_overrides={
+            "recording_id": pl.String,
+            "window": pl.Int32,
+            "start_s": pl.Float64,
+            "end_s": pl.Float64,
+        },
+    )
+    rows = np.ones(table.n_windows, dtype=bool)
+    domain = Domain(TABLE, table, rows, keys, shipped_scores(fitted.stacker))
+    about = {"kind": "table", "store": None, "snapshot": None, "pin": None}
+    told = {"table": {"path": str(table_path), "folds": notes.folds, **_noted(notes)}}
+    return finish(
+        reporter,
+        job,
+        fitted,
+        [domain],
+        about=about,
+        told=told,
+        made_from={"table": table_path.name},
     )
 
 
-def show_report(reporter: Reporter, report: Mapping[str, Any]) -> None:
-    """The table of all controls and the stack, what is shipped and why."""
-    rows = [
-        (
-            row["title"],
-            row["level"],
-            f"{row['macro_auc']['value']:.4f}",
-            _between(row["macro_auc"]),
-            f"{row['over_mean_kernel']['value']:+.4f}",
-            _between(row["over_mean_kernel"], sign="+"),
+def fit_stacker(reporter: Reporter, table: StackTable, job: StackJob) -> Fitted:
+    """Tune if asked to, and fit.
+
+    Args:
+        reporter: who is told.
+        table: to learn from.
+        job: settings.
+    """
+    stacker, tuned = _tuned(reporter, table, job)
+    shelf = ClassShelf(job.shelf_place, table, reporter.warn)
+    with reporter.progress("stacking") as advance:
+        stacker.fit(
+            table,
+            advance=advance,
+            shelf=shelf,
+            by_class=None if tuned is None else tuned.by_class,
+            require_all=job.require_all,
         )
-        for row in report["rows"]
-    ]
-    reporter.table(
-        "macro AUC of windows, 95 % intervals by recording",
-        ["scores", "level", "macro AUC", "interval", "over mean + kernel", "interval"],
-        rows,
-    )
-    shipped = report["shipped"]
-    reporter.say(f"shipped: {shipped['title']}: {shipped['why']}")
+    return Fitted(stacker, tuned)
+
+
+def fit_part(reporter: Reporter, table: StackTable, job: StackJob) -> int:
+    """Fit the layers of some classes onto the shelf, for a last job to assemble.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: no such class, or no shard of that form.
+    """
+    assert job.part is not None, "asked for by whoever calls"
+    check_learnable(table)
+    which = Shard.parse(job.part) if "/" in job.part else parse_classes(job.part, table.classes)
+    stacker, tuned = _tuned(reporter, table, job)
+    material = Material(table)
+    ranked = out_of_fold(BY_NAME["ranker"], material)
+    with reporter.progress(f"fitting {job.part}") as advance:
+        done = fit_classes(
+            material,
+            ranked,
+            stacker.settings,
+            ClassShelf(job.shelf_place, table, reporter.warn),
+            which,
+            advance=advance,
+            by_class=None if tuned is None else tuned.by_class,
+        )
     reporter.say(
-        f"fold-nested macro AUC {shipped['nested']['value']:.4f} "
-        f"{_between(shipped['nested'])}, optimism {shipped['optimism']:+.4f}"
+        f"{job.part}: {counted(len(done.fitted), 'class')} fitted, {done.already} were there "
+        f"already, {done.too_few} with too few positives; on the shelf {job.shelf_place}. The "
+        "same command without --shard and --classes assembles the stack"
     )
-    fallbacks = report["fallbacks"]
-    if fallbacks:
-        rules: dict[str, int] = {}
-        for fallback in fallbacks.values():
-            rules[fallback["rule"]] = rules.get(fallback["rule"], 0) + 1
-        named = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
-        reporter.say(
-            f"in the stack {counted(len(fallbacks), 'class')} get the shared score: {named}"
+    reporter.event("finished", exit_code=DONE, part=job.part, shelf=job.shelf_place, **asdict(done))
+    return DONE
+
+
+def shipped_scores(stacker: Stacker) -> dict[str, np.ndarray]:
+    """Out-of-fold scores of everything, and those of what is shipped."""
+    return {**stacker.scores_, "shipped": stacker.nested_}
+
+
+def finish(
+    reporter: Reporter,
+    job: StackJob,
+    fitted: Fitted,
+    domains: Sequence[Domain],
+    *,
+    about: Mapping[str, Any],
+    told: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    places: pl.DataFrame | None = None,
+    design: str | None = None,
+) -> int:
+    """Judge, write the run's folder and show what came out. Returns the exit code."""
+    stacker, out = fitted.stacker, job.out
+    settings = stacker.settings
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RUN).unlink(missing_ok=True)  # written last: what has it is whole
+    estimates = {}
+    with reporter.progress("judging") as advance:
+        for number, domain in enumerate(domains):
+            advance(number, len(domains), domain.title)
+            estimates[domain.name] = domain.estimates(settings.resamples, settings.seed)
+    tuning = None if fitted.tuned is None else _told_of_tuning(fitted.tuned)
+    report = {**told, "tuning": tuning, **stacker.report_, "domains": estimates}
+    save_stack(stacker.shipped_, out / STACK, made_from={**made_from, **about})
+    if design is not None:
+        write_whole(out / STACK / "design.json", lambda path: path.write_text(design, "utf-8"))
+    write_domains(out, domains, places)
+    with_fold = [domain for domain in domains if not domain.fresh]
+    frames = [
+        score_frame(
+            domain.keys.filter(domain.rows),
+            domain.table.classes,
+            domain.scores["shipped"][domain.rows],
         )
-    if report["alarms"]:
-        worst = min(report["alarms"], key=lambda alarm: alarm["stack_auc"] - alarm["mean_auc"])
-        reporter.warn(
-            f"collapse alarm: own layers of {counted(len(report['alarms']), 'class')} rank below "
-            f"the mean of backbones, e.g. {worst['class']} ({worst['stack_auc']:.3f} against "
-            f"{worst['mean_auc']:.3f})"
-        )
+        for domain in with_fold
+    ]
+    oof = pl.concat(frames).sort("recording_id", "window")
+    write_whole(out / OOF, oof.write_parquet)
+    write_json(out / SCORES, report)
+    first = domains[0].table
+    run = {
+        "format": FORMAT,
+        **about,
+        "classes": list(first.classes),
+        "backbones": list(first.backbones),
+        "domains": {domain.name: domain.summary() for domain in domains},
+        "shipped": stacker.shipped_.what,
+    }
+    write_json(out / RUN, run)
+    show_report(reporter, report)
+    reporter.say(f"written: {out} ({SCORES}, {OOF}, {STACK}, {WINDOWS})")
+    told_of = {key: value for key, value in report.items() if key != "provenance"}
+    reporter.event("finished", exit_code=DONE, out=str(out), **finite(told_of))
+    return DONE
 
 
-def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON lacks."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _tell(reporter: Reporter, path: Path, table: StackTable, notes: TableNotes) -> None:
+def _tell_table(reporter: Reporter, path: Path, table: StackTable, notes: TableNotes) -> None:
     positives = table.positives()
     reporter.say(
         f"{path}: {counted(table.n_windows, 'window')} of "
@@ -163,31 +272,17 @@ def _noted(notes: TableNotes) -> dict[str, Any]:
     return {"probabilities": list(notes.probabilities), "lacking": notes.lacking}
 
 
-def _between(interval: Mapping[str, float], sign: str = "") -> str:
-    return f"[{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}]"
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        message = f"--out {out}: a file lies there"
-        raise UsageError(message, remedy="name a folder")
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file aside and put it in place whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write(aside)
-    aside.replace(path)
-
-
-def _tuned(
-    reporter: Reporter, stacker: Stacker, table: StackTable, tuning: TuningSettings
-) -> dict[str, Any]:
-    """Search settings, give them to the stacker, and tell what was found."""
+def _tuned(reporter: Reporter, table: StackTable, job: StackJob) -> tuple[Stacker, Tuned | None]:
+    """A stacker with the settings that a search found, if one was asked for."""
+    if job.tuning is None:
+        return Stacker(**job.settings.model_dump()), None
     with reporter.progress("tuning") as advance:
-        found = tune(table, stacker.settings, tuning, advance)
-    stacker.set_params(**found.settings.model_dump())
+        found = tune(table, job.settings, job.tuning, advance)
     reporter.say(f"tuning on {counted(len(found.classes), 'class')}: {found.why}")
+    return Stacker(**found.settings.model_dump()), found
+
+
+def _told_of_tuning(found: Tuned) -> dict[str, Any]:
     return {
         "why": found.why,
         "changed": found.changed,
@@ -196,4 +291,7 @@ def _tuned(
         "trials": found.trials,
         "importance": dict(found.importance),
         "classes": list(found.classes),
+        "history": found.history,
+        "nested": found.nested,
+        "by_class": {name: dict(params) for name, params in found.by_class.items()},
     }

@@ -60,14 +60,14 @@ def choose_control(
     common: dict[str, np.ndarray] = {}
     for which in folds:
         held = fold == which
-        rest = ~held & (fold >= 0)
+        rest = ~held & material.table.judged
         per_class = {c.name: _without(c, material, scores[c.name], rest) for c in candidates}
         name, _ = _choose(candidates, per_class, errors)
         by_fold[which] = name
         if name not in common:
             common[name] = _one_scale(scores[name])
         final[held] = common[name][held]
-    known = fold >= 0
+    known = material.table.judged
     per_class = {
         c.name: macro_auc(scores[c.name][known], material.truth[known]).per_class
         for c in candidates

@@ -12,6 +12,9 @@ from birdstack.embeddings.train_config import TrainConfig
 from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.audio import AudioConfig
 from birdstack.features.place import PlaceConfig
+from birdstack.stacking.design import DesignConfig
+from birdstack.stacking.stack_settings import StackSettings
+from birdstack.stacking.tuning import TuningSettings
 from birdstack.store.folds import FoldsConfig
 from birdstack.store.ingest_config import IngestConfig
 from birdstack.store.keys import WindowGrid
@@ -49,6 +52,9 @@ class Settings(BaseModel):
         networks: which networks hear, and how they are run.
         head: how linear heads on frozen networks are fitted.
         train: how whole networks are trained.
+        design: what a stack learns from.
+        stack: how a stack is fitted.
+        tuning: what a search for settings of the stack goes through, and for how long.
         run: how a run is carried out; changes no number.
     """
 
@@ -65,4 +71,7 @@ class Settings(BaseModel):
     networks: NetworksConfig = NetworksConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
+    design: DesignConfig = DesignConfig()
+    stack: StackSettings = StackSettings()
+    tuning: TuningSettings = TuningSettings()
     run: RunConfig = RunConfig()

@@ -37,11 +37,23 @@ class Shipped:
     learnt: Mapping[str, Any]
     stack: StackModel | None
 
-    def predict(self, table: StackTable, advance: Callable[[], None] = lambda: None) -> np.ndarray:
+    def predict(
+        self,
+        table: StackTable,
+        advance: Callable[[], None] = lambda: None,
+        *,
+        held: int | None = None,
+    ) -> np.ndarray:
         """Scores `[window, class]`, float32; higher is more likely.
 
-        Rows are read as those of new recordings: scores of several fold models are to be
-        averaged, or given by one.
+        Rows are read as those of new recordings, scored by one fold model of the networks:
+        scores of several are to be averaged afterwards.
+
+        Args:
+            table: the rows.
+            advance: told after each class.
+            held: number of the networks' fold model that scored the rows; the stack's own fold
+                models of that number score them. All of the stack's, if not given.
 
         Raises:
             UsageError: backbones, classes or extra columns are not those of the training.
@@ -49,7 +61,7 @@ class Shipped:
         self._check(table)
         material = Material(table, self.spread)
         if self.stack is not None:
-            return self.stack.score(material, advance)
+            return self.stack.score(material, advance, held=held)
         return np.asarray(BY_NAME[self.what].score(material, self.learnt), dtype=np.float32)
 
     def _check(self, table: StackTable) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,19 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from birdstack.stacking import model_json
 from birdstack.stacking.class_columns import ColumnPlan
-from birdstack.stacking.class_model import ClassModel, FoldModel
 from birdstack.stacking.fold_scales import Spread
-from birdstack.stacking.logistic import Linear
+from birdstack.stacking.model_json import BOOSTERS, array, plain
 from birdstack.stacking.shipped import Shipped
-from birdstack.stacking.stack_model import Scale, SharedLayer, StackModel
+from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_settings import StackSettings
-from birdstack.stacking.trees import Trees, read_trees
 from birdstack.store.errors import CorruptError, FormatVersionError, UsageError
 
 FORMAT = 1
-_INDEX, _WEIGHTS, _BOOSTERS = "stack.json", "weights.json", "boosters"
-_SUFFIX = {"lightgbm": "txt", "xgboost": "json"}
+_INDEX, _WEIGHTS = "stack.json", "weights.json"
 _VERSIONS = ("birdstack", "numpy", "lightgbm", "xgboost-cpu")
 
 
@@ -60,14 +57,14 @@ def save_stack(
         raise UsageError(message, remedy="name an empty folder, or one that does not exist")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     shutil.rmtree(aside, ignore_errors=True)
-    (aside / _BOOSTERS).mkdir(parents=True)
+    (aside / BOOSTERS).mkdir(parents=True)
     texts: dict[str, str] = {}
     weights = {
         "spread": _spread(shipped.spread),
         "learnt": dict(shipped.learnt),
         "stack": None if shipped.stack is None else _stack(shipped.stack, texts),
     }
-    texts[_WEIGHTS] = json.dumps(_plain(weights), allow_nan=False)
+    texts[_WEIGHTS] = json.dumps(plain(weights), allow_nan=False)
     for name, text in texts.items():
         (aside / name).write_text(text, "utf-8", newline="")
     index = {
@@ -111,7 +108,7 @@ def load_stack(folder: str | Path) -> Shipped:
         raise FormatVersionError(message, remedy="update birdstack")
     texts = {name: _read(folder / name, digest) for name, digest in files.items()}
     weights = json.loads(texts[_WEIGHTS])
-    spread = Spread(*(_array(weights["spread"][key]) for key in ("centre", "scale", "grid")))
+    spread = Spread(*(array(weights["spread"][key]) for key in ("centre", "scale", "grid")))
     return Shipped(
         tuple(index["backbones"]),
         tuple(index["classes"]),
@@ -125,133 +122,45 @@ def load_stack(folder: str | Path) -> Shipped:
 
 def _stack(stack: StackModel, texts: dict[str, str]) -> dict[str, Any]:
     """Numbers of a stack; the texts of its boosters go into `texts`."""
-    return {
+    kept = {
         "settings": stack.settings.model_dump(mode="json"),
         "neighbours": stack.plan.neighbours,
         "extras": stack.plan.extras,
-        "shared": {
-            "boosters": {
-                str(fold): _keep(trees, f"shared-{fold}", texts)
-                for fold, trees in stack.shared.boosters.items()
-            },
-            "ranker": stack.shared.ranker,
-            "scale": _scale(stack.shared.scale),
-        },
+        "shared": model_json.shared_layer(stack.shared, texts),
         "classes": {
-            str(number): {
-                str(fold): _fold_model(fitted, f"class-{number}-{fold}", texts)
-                for fold, fitted in model.folds.items()
-            }
+            str(number): model_json.class_model(model, number, texts)
             for number, model in stack.classes.items()
         },
-        "scale": _scale(stack.scale),
+        "scale": model_json.scale(stack.scale),
         "weights": stack.weights,
         "fallen": stack.fallen,
     }
+    tuned = {str(number): dict(m.tuned) for number, m in stack.classes.items() if m.tuned}
+    return {**kept, "tuned": tuned} if tuned else kept
 
 
 def _stack_back(kept: Mapping[str, Any], texts: Mapping[str, str]) -> StackModel:
-    shared = kept["shared"]
     plan = ColumnPlan(
         np.asarray(kept["neighbours"], dtype=np.intp).reshape(len(kept["extras"]), -1),
         tuple(tuple(row) for row in kept["extras"]),
     )
+    tuned = kept.get("tuned", {})
     return StackModel(
         StackSettings.model_validate(kept["settings"]),
         plan,
-        SharedLayer(
-            {int(fold): _trees(name, texts) for fold, name in shared["boosters"].items()},
-            _array(shared["ranker"]),
-            _scale_back(shared["scale"]),
-        ),
+        model_json.shared_layer_back(kept["shared"], texts),
         {
-            int(number): ClassModel(
-                {int(fold): _fold_model_back(one, texts) for fold, one in folds.items()}
-            )
+            int(number): model_json.class_model_back(folds, texts, tuned.get(number))
             for number, folds in kept["classes"].items()
         },
-        _scale_back(kept["scale"]),
-        _array(kept["weights"]),
+        model_json.scale_back(kept["scale"]),
+        array(kept["weights"]),
         np.asarray(kept["fallen"], dtype=bool),
     )
 
 
-def _fold_model(fitted: FoldModel, name: str, texts: dict[str, str]) -> dict[str, Any]:
-    linear = fitted.linear
-    return {
-        "slope": fitted.slope,
-        "n_trees": fitted.n_trees,
-        "shift": fitted.shift,
-        "trees": None if fitted.trees is None else _keep(fitted.trees, name, texts),
-        "linear": None
-        if linear is None
-        else {
-            "centre": linear.centre,
-            "scale": linear.scale,
-            "weights": linear.weights,
-            "intercept": linear.intercept,
-        },
-    }
-
-
-def _fold_model_back(kept: Mapping[str, Any], texts: Mapping[str, str]) -> FoldModel:
-    linear = kept["linear"]
-    return FoldModel(
-        float(kept["slope"]),
-        int(kept["n_trees"]),
-        None if kept["trees"] is None else _trees(kept["trees"], texts),
-        None
-        if linear is None
-        else Linear(
-            _array(linear["centre"]),
-            _array(linear["scale"]),
-            _array(linear["weights"]),
-            float(linear["intercept"]),
-        ),
-        (float(kept["shift"][0]), float(kept["shift"][1])),
-    )
-
-
-def _keep(trees: Trees, name: str, texts: dict[str, str]) -> str:
-    path = f"{_BOOSTERS}/{name}.{_SUFFIX[trees.library]}"
-    texts[path] = trees.text()
-    return path
-
-
-def _trees(name: str, texts: Mapping[str, str]) -> Trees:
-    library = "lightgbm" if name.endswith(".txt") else "xgboost"
-    return read_trees(library, texts[name])
-
-
 def _spread(spread: Spread) -> dict[str, Any]:
     return {"centre": spread.centre, "scale": spread.scale, "grid": spread.grid}
-
-
-def _scale(scale: Scale) -> dict[str, Any]:
-    return {"centre": scale.centre, "width": scale.width}
-
-
-def _scale_back(kept: Mapping[str, Any]) -> Scale:
-    return Scale(_array(kept["centre"]), _array(kept["width"]))
-
-
-def _plain(value: Any) -> Any:
-    """Lists for arrays, and words for the floats that JSON lacks."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value
-
-
-def _array(kept: Any) -> np.ndarray:
-    return np.asarray(kept, dtype=object).astype(np.float64)
 
 
 def _read(path: Path, digest: str) -> str:

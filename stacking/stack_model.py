@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from birdstack.stacking.shared_booster import shared_mean
 from birdstack.stacking.shared_ranker import rank_by, ranker_columns
 from birdstack.stacking.stack_settings import StackSettings
 from birdstack.stacking.trees import Trees
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,27 @@ class StackModel:
     weights: np.ndarray
     fallen: np.ndarray
 
-    def score(self, views: ScoreViews, advance: Callable[[], None] = lambda: None) -> np.ndarray:
-        """Scores `[window, class]` of rows that no fold model has met."""
+    def score(
+        self,
+        views: ScoreViews,
+        advance: Callable[[], None] = lambda: None,
+        *,
+        held: int | None = None,
+    ) -> np.ndarray:
+        """Scores `[window, class]` of rows that no fold model has met.
+
+        Args:
+            views: of the rows.
+            advance: told after each class.
+            held: use the models that were fitted without this fold alone: the partners of
+                the networks' fold model of that number. All fold models, if not given.
+        """
         columns = ClassColumns(views, self.plan)
         ranked = rank_by(ranker_columns(views), self.shared.ranker)
         out = np.empty(ranked.shape, dtype=np.float32)
 
         def one(number: int) -> None:
-            layers = self.layers(columns, number, ranked[:, number])
+            layers = self.layers(columns, number, ranked[:, number], held=held)
             own = np.array([0.0, 0.0, 1.0]) if self.fallen[number] else self.weights
             out[:, number] = np.tensordot(own, layers, axes=1)
             advance()
@@ -98,24 +114,34 @@ class StackModel:
         each(one, range(ranked.shape[1]), self.settings.workers)
         return out
 
-    def layers(self, columns: ClassColumns, number: int, ranked: np.ndarray) -> np.ndarray:
+    def layers(
+        self, columns: ClassColumns, number: int, ranked: np.ndarray, *, held: int | None = None
+    ) -> np.ndarray:
         """Residual booster, logistic and shared score of one class, standardised.
 
         Args:
             columns: of rows that no fold model has met.
             number: of the class.
             ranked: the shared ranker's score of the class, `[window]`.
+            held: as for `score`.
 
         Returns:
             `[layer, window]`; a class without layers of its own has the shared score thrice.
         """
-        boosters = list(self.shared.boosters.values())
+        boosters = _of(held, self.shared.boosters)
         boosted = shared_mean(columns, boosters, self.settings, number)
         shared = self.shared.combined(number, boosted, ranked)
         common = self.scale.apply(2, number, shared)
         if number not in self.classes:
             return np.stack([common, common, common])
         at = np.arange(columns.table.n_windows)
-        own = self.classes[number].mean(columns.of_class(number, at), shared)
+        values = columns.of_class(number, at)
+        scores = [fold.score(values, shared) for fold in _of(held, self.classes[number].folds)]
+        own = np.mean(scores, axis=0)
         first, second = (self.scale.apply(layer, number, own[layer]) for layer in (0, 1))
         return np.stack([first, second, common])
+
+
+def _of(held: int | None, by_fold: Mapping[int, Model]) -> list[Model]:
+    """The model of one fold, or all of them."""
+    return [by_fold[held]] if held is not None and held in by_fold else list(by_fold.values())

@@ -15,6 +15,9 @@ import numpy as np
 from birdstack.store.errors import SchemaError
 from birdstack.store.labels import PRESENT
 
+FOCAL, SIMULATED, SOUNDSCAPES, TEST = "focal", "simulated", "soundscapes", "test"
+"""Domains: clips of one bird; soundscapes mixed from them; labelled real ones; rows to score."""
+
 
 @dataclass(frozen=True, eq=False)
 class StackTable:
@@ -34,7 +37,8 @@ class StackTable:
         extra_names: names of these columns.
         window_index: int32 `[window]`, number of each window in its recording, ascending; gaps
             are allowed (context never reaches across one).
-        soundscape: whether each recording is soundscape-like, `[recording]`.
+        domain: what each recording is, `[recording]`: `FOCAL`, `SIMULATED`, ...; None where
+            nobody knows.
 
     Raises:
         SchemaError: shapes do not fit.
@@ -51,7 +55,7 @@ class StackTable:
     extra: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     extra_names: tuple[str, ...] = ()
     window_index: np.ndarray | None = None
-    soundscape: np.ndarray | None = None
+    domain: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         count, total = len(self.recording_ids), int(np.sum(self.windows))
@@ -94,6 +98,26 @@ class StackTable:
         return np.asarray(np.take(self.fold, self.recording))
 
     @cached_property
+    def soundscape(self) -> np.ndarray | None:
+        """Whether each recording is soundscape-like, `[recording]`; None where nobody knows."""
+        if self.domain is None:
+            return None
+        return np.array([domain != FOCAL for domain in self.domain], dtype=bool)
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """Rows that choices are made on, `[window]` of bool: those with a fold.
+
+        Where some of them are of soundscapes, only these: they are what is to be predicted.
+        """
+        known = self.window_fold >= 0
+        if self.soundscape is not None:
+            like_test = known & self.soundscape[self.recording]
+            if (self.truth[like_test] == PRESENT).any():
+                return np.asarray(like_test)
+        return np.asarray(known)
+
+    @cached_property
     def segments(self) -> np.ndarray:
         """Rows at which contiguous stretches begin, and the total: `[segment + 1]`.
 
@@ -125,5 +149,19 @@ class StackTable:
             truth=self.truth[rows],
             extra=self.extra[rows] if self.extra_names else self.extra,
             window_index=self.index[rows],
-            soundscape=None if self.soundscape is None else self.soundscape[kept],
+            domain=None
+            if self.domain is None
+            else [name for name, keep in zip(self.domain, kept, strict=True) if keep],
         )
+
+    def with_truth(self, truth: np.ndarray) -> StackTable:
+        """The same with other labels, int8 `[window, class]`."""
+        return replace(self, truth=truth)
+
+    def placed(self, fold: np.ndarray, groups: Sequence[str]) -> StackTable:
+        """The same with other folds and groups, `[recording]` each."""
+        return replace(self, fold=fold, groups=groups)
+
+    def scored(self, logits: np.ndarray) -> StackTable:
+        """The same with other scores, `[backbone, window, class]`."""
+        return replace(self, logits=logits)

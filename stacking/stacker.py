@@ -10,20 +10,27 @@ from typing import Any, Self
 import numpy as np
 from pydantic import ValidationError
 
-from birdstack.stacking.bootstrap import AucDraws, Interval, RecordingBootstrap
-from birdstack.stacking.controls import BY_NAME, CONTROLS, Material
+from birdstack.stacking.bootstrap import AucDraws
+from birdstack.stacking.class_layers import ByClass
+from birdstack.stacking.class_shelf import ClassShelf
+from birdstack.stacking.controls import CONTROLS, Material
+from birdstack.stacking.estimates import (
+    MUST_BEAT,
+    DomainDraws,
+    affordable,
+    class_rows,
+    estimate_rows,
+    title_of,
+)
 from birdstack.stacking.fit_stack import FittedStack, fit_stack
 from birdstack.stacking.guards import Verdict, collapsed, fallbacks_as_dict, verdict
 from birdstack.stacking.select_control import Choice, all_scores, choose_control
 from birdstack.stacking.shipped import Shipped
+from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_settings import StackSettings
 from birdstack.stacking.stack_table import StackTable
 from birdstack.store.errors import ConfigError, LeakError, UsageError
 from birdstack.store.labels import PRESENT
-
-_LAYERS = {"shared": "shared booster", "residual": "residual booster", "logistic": "L2 logistic"}
-_MUST_BEAT = "mean_kernel"
-_WORK, _FEWEST = 2e10, 200
 
 
 class Stacker:
@@ -35,8 +42,13 @@ class Stacker:
     Args:
         booster: see `StackSettings` for this and all others.
 
+    Choices are made on rows of soundscapes where the table has any with a fold (see
+    `StackTable.judged`), else on all rows with a fold.
+
     Attributes:
         shipped_: what predicts: the stack or a control.
+        stack_: the stack, shipped or not; None if none was fitted.
+        scores_: out-of-fold scores of every control, layer and of the stack, by name.
         oof_: grouped out-of-fold scores of what is shipped, `[window, class]`; choices made
             on all folds.
         nested_: likewise, with the choices for a fold made on the other folds: the honest ones.
@@ -46,6 +58,8 @@ class Stacker:
     """
 
     shipped_: Shipped
+    stack_: StackModel | None
+    scores_: dict[str, np.ndarray]
     oof_: np.ndarray
     nested_: np.ndarray
     report_: dict[str, Any]
@@ -143,6 +157,9 @@ class Stacker:
         y: None = None,  # noqa: ARG002 - scikit-learn's signature; labels are in the table
         *,
         advance: Callable[[int, int, str], None] = lambda *_: None,
+        shelf: ClassShelf | None = None,
+        by_class: ByClass | None = None,
+        require_all: bool = False,
     ) -> Self:
         """Fit controls and stack on out-of-fold scores, and choose between them.
 
@@ -150,10 +167,13 @@ class Stacker:
             table: out-of-fold scores, labels, folds.
             y: not used.
             advance: told how many steps are done, how many there are, and a few words.
+            shelf: where finished layers are taken from and put; None to fit everything.
+            by_class: settings of single classes, as `Tuned.by_class` has them.
+            require_all: refuse rather than fit a class that is not on the shelf.
 
         Raises:
             ConfigError: a parameter does not fit.
-            UsageError: the table cannot be learnt from.
+            UsageError: the table cannot be learnt from, or a layer is required and not there.
         """
         settings = self.settings
         check_learnable(table)
@@ -163,10 +183,16 @@ class Stacker:
         stack = None
         if settings.ship != "control":
             stack = fit_stack(
-                material, self.choice_.out_of_fold, scores["ranker"], settings, advance
+                material,
+                self.choice_.out_of_fold,
+                scores["ranker"],
+                settings,
+                advance,
+                shelf=shelf,
+                by_class=by_class,
+                require_all=require_all,
             )
-        self._decide(table, material, scores, stack, settings)
-        advance(1, 1, "done")
+        self._decide(material, scores, stack, settings)
         return self
 
     def predict(self, table: StackTable) -> np.ndarray:
@@ -182,71 +208,56 @@ class Stacker:
 
     def _decide(
         self,
-        table: StackTable,
         material: Material,
         scores: Mapping[str, np.ndarray],
         stack: FittedStack | None,
         settings: StackSettings,
     ) -> None:
-        known = table.window_fold >= 0
-        bootstrap = _bootstrap(table, _affordable(table, settings.resamples), settings.seed)
-        draws = {name: bootstrap.draws(values[known]) for name, values in scores.items()}
-        draws["chosen"] = bootstrap.draws(self.choice_.out_of_fold[known])
-        same = draws[self.choice_.control.name]
-        oof, nested, honest = scores[self.choice_.control.name], self.choice_.out_of_fold, "chosen"
+        table = material.table
+        judged = table.judged
+        many = affordable(table, judged, settings.resamples)
+        domain = DomainDraws(table, judged, resamples=many, seed=settings.seed)
+        self.scores_ = {**scores, "chosen": self.choice_.out_of_fold}
+        same, honest = scores[self.choice_.control.name], "chosen"
         self.verdict_ = None
         if stack is not None:
-            for name, values in zip(("residual", "logistic"), stack.layers, strict=False):
-                draws[name] = bootstrap.draws(values[known])
-            draws["shared"] = bootstrap.draws(stack.shared[known])
-            draws["stack"] = bootstrap.draws(stack.nested[known])
-            # What decides is drawn as often as was asked for, whatever it costs.
-            full = _bootstrap(table, settings.resamples, settings.seed)
-            ours = full.draws(stack.nested[known])
-            self.verdict_ = verdict(
-                (ours - full.draws(scores[_MUST_BEAT][known])).interval(),
-                (ours - full.draws(self.choice_.out_of_fold[known])).interval(),
-                "the control chosen inside folds",
-                settings.ship,
-            )
+            self.scores_ |= {
+                "residual": stack.layers[0],
+                "logistic": stack.layers[1],
+                "shared": stack.shared,
+                "stack": stack.nested,
+            }
+            self.verdict_ = self._verdict(table, stack.nested, settings)
             if self.verdict_.shipped == "stack":
-                same = bootstrap.draws(stack.same_data[known])
-                oof, nested, honest = stack.same_data, stack.nested, "stack"
-        shipped = "stack" if honest == "stack" else self.choice_.control.name
-        self.oof_, self.nested_ = oof, nested
+                same, honest = stack.same_data, "stack"
+        draws = {name: domain.of(values) for name, values in self.scores_.items()}
+        self.oof_, self.nested_ = same, self.scores_[honest]
+        what = "stack" if honest == "stack" else self.choice_.control.name
+        self.stack_ = None if stack is None else stack.model
         self.shipped_ = Shipped(
             table.backbones,
             table.classes,
             table.extra_names,
             material.spread,
-            shipped,
+            what,
             dict(self.choice_.learnt) if honest == "chosen" else {},
-            stack.model if stack is not None and honest == "stack" else None,
+            self.stack_ if honest == "stack" else None,
         )
         self.report_ = {
-            "rows": _rows(draws),
-            "shipped": self._shipped(draws[honest], same, shipped),
+            "rows": estimate_rows(draws),
+            "shipped": self._shipped(draws[honest], domain.of(same), what),
             "verdict": None if self.verdict_ is None else self.verdict_.as_dict(),
             "control": {
                 "chosen": self.choice_.control.name,
                 "why": self.choice_.why,
                 "by_fold": {str(k): v for k, v in self.choice_.by_fold.items()},
             },
-            "fallbacks": {} if stack is None else fallbacks_as_dict(stack.fallbacks),
-            "alarms": []
-            if stack is None
-            else collapsed(
-                table.classes,
-                stack.own[known],
-                scores["mean"][known],
-                table.truth[known],
-                stack.model.classes,
-            ),
-            "blend": None if stack is None else stack.model.weights.tolist(),
-            "by_class": _by_class(table, draws[honest], draws[_MUST_BEAT]),
+            **_told_of_stack(table, stack, scores["mean"]),
+            "by_class": class_rows(table, judged, draws[honest], draws[MUST_BEAT]),
             "settings": settings.model_dump(mode="json"),
             "data": {
                 "windows": table.n_windows,
+                "judged_windows": int(judged.sum()),
                 "recordings": len(table.recording_ids),
                 "classes": len(table.classes),
                 "classes_with_positives": int((table.positives() > 0).sum()),
@@ -255,6 +266,17 @@ class Stacker:
             },
         }
 
+    def _verdict(self, table: StackTable, nested: np.ndarray, settings: StackSettings) -> Verdict:
+        """The ship rule; what it decides by is drawn as often as was asked for."""
+        domain = DomainDraws(table, table.judged, resamples=settings.resamples, seed=settings.seed)
+        ours = domain.of(nested)
+        return verdict(
+            (ours - domain.of(self.scores_[MUST_BEAT])).interval(),
+            (ours - domain.of(self.scores_["chosen"])).interval(),
+            "the control chosen inside folds",
+            settings.ship,
+        )
+
     def _shipped(self, honest: AucDraws, same: AucDraws, name: str) -> dict[str, Any]:
         why = "no stack was fitted" if self.verdict_ is None else self.verdict_.why
         if name != "stack":
@@ -262,7 +284,7 @@ class Stacker:
         value, nested = same.interval(), honest.interval()
         return {
             "what": name,
-            "title": "stack" if name == "stack" else BY_NAME[name].title,
+            "title": title_of(name),
             "why": why,
             "nested": asdict(nested),
             "out_of_fold": asdict(value),
@@ -270,22 +292,20 @@ class Stacker:
         }
 
 
-def _bootstrap(table: StackTable, resamples: int, seed: int) -> RecordingBootstrap:
-    known = table.window_fold >= 0
-    return RecordingBootstrap(
-        table.recording[known], table.truth[known], resamples=resamples, seed=seed
-    )
-
-
-def _affordable(table: StackTable, resamples: int) -> int:
-    """Resamples for the report's two dozen rows: fewer on large tables, 200 at least.
-
-    A resample costs, for each class, recordings with positives times recordings.
-    """
-    starts = np.cumsum(table.windows) - table.windows
-    there = np.add.reduceat(table.truth == PRESENT, starts, axis=0) > 0
-    work = int(there.sum()) * len(table.recording_ids)
-    return min(resamples, max(_FEWEST, int(_WORK / max(work, 1))))
+def _told_of_stack(
+    table: StackTable, stack: FittedStack | None, mean: np.ndarray
+) -> dict[str, Any]:
+    """Fallbacks, alarms and weights of a stack, JSON-able."""
+    if stack is None:
+        return {"fallbacks": {}, "alarms": [], "blend": None}
+    rows = table.judged
+    return {
+        "fallbacks": fallbacks_as_dict(stack.fallbacks),
+        "alarms": collapsed(
+            table.classes, stack.own[rows], mean[rows], table.truth[rows], stack.model.classes
+        ),
+        "blend": stack.model.weights.tolist(),
+    }
 
 
 def check_learnable(table: StackTable) -> None:
@@ -325,42 +345,3 @@ def check_learnable(table: StackTable) -> None:
             f"window {int(np.argmin(finite[backbone, :, number]))}"
         )
         raise UsageError(message, remedy="give every window a score, or none for the class")
-
-
-def _rows(draws: Mapping[str, AucDraws]) -> list[dict[str, Any]]:
-    rows = []
-    for name, drawn in draws.items():
-        control = BY_NAME.get(name)
-        learns = control is None or control.fit is not None
-        nested = name in {"stack", "chosen"}
-        if control is not None:
-            title = control.title
-        else:
-            title = {**_LAYERS, "chosen": "control chosen inside folds", "stack": "stack"}[name]
-        gain: Interval = (drawn - draws[_MUST_BEAT]).interval()
-        level = "fold-nested" if nested else "grouped out-of-fold" if learns else "no label seen"
-        rows.append(
-            {
-                "name": name,
-                "title": title,
-                "level": level,
-                "macro_auc": asdict(drawn.interval()),
-                "over_mean_kernel": asdict(gain),
-            }
-        )
-    return rows
-
-
-def _by_class(table: StackTable, ours: AucDraws, control: AucDraws) -> list[dict[str, Any]]:
-    positives = table.positives()
-    return [
-        {
-            "class": name,
-            "positives": int(count),
-            "auc": None if np.isnan(auc) else float(auc),
-            "mean_kernel_auc": None if np.isnan(other) else float(other),
-        }
-        for name, count, auc, other in zip(
-            table.classes, positives, ours.value, control.value, strict=True
-        )
-    ]

@@ -240,7 +240,7 @@ def test_of_a_table_knows_its_recordings_gaps_and_marks() -> None:
         logits=np.stack([np.zeros((5, 1)), np.arange(5.0)[:, None]]).astype(np.float32),
         truth=np.zeros((5, 1), dtype=np.int8),
         window_index=np.array([0, 1, 5, 0, 1], dtype=np.int32),
-        soundscape=np.array([True, False]),
+        domain=("soundscapes", "focal"),
     )
     found = ClassContext.of(table, "sharp", "lag(1) others_max").one(0)
     nan = np.nan

@@ -52,7 +52,7 @@ def test_the_kernel_equals_a_slow_one_and_stays_within_recordings(table: StackTa
         groups=[f"r{number:02d}" for number in range(31)],
         fold=np.arange(31) % 5,
         window_index=None,
-        soundscape=None,
+        domain=None,
     )
     index = uneven.index.copy()
     index[-5:] += 3

@@ -94,7 +94,7 @@ def small_stack(how: Small, fresh_files: int = 300) -> tuple[StackTable, StackTa
                     np.float32
                 ),
                 truth=labels,
-                soundscape=np.ones(count, dtype=bool),
+                domain=["soundscapes"] * count,
             )
         )
     return tables[0], tables[1]
