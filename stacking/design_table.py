@@ -72,8 +72,7 @@ def fresh_recordings(snapshot: Snapshot, design: Design, split: str | None = Non
     rows = rows if split is None else rows.filter(pl.col("split") == split)
     rows = rows.join(snapshot.table("folds"), on="recording_id", how="anti")
     ids = rows.filter(pl.col("content_hash").is_not_null())["recording_id"].sort().to_list()
-    first = design.fold_models[0] if design.fold_models else None
-    return _held_by_all(snapshot, design, ids, first)
+    return _held_by_all(snapshot, design, ids, design.fold_models)
 
 
 def fresh_table(
@@ -140,6 +139,7 @@ def assemble(
         extra=extra,
         extra_names=design.extra_names,
         domain=tuple(domain),
+        computed=design.extra_names,
     )
 
 
@@ -178,11 +178,12 @@ def _table(
 
 
 def _held_by_all(
-    snapshot: Snapshot, design: Design, ids: Sequence[str], model_fold: int | None = None
+    snapshot: Snapshot, design: Design, ids: Sequence[str], fold_models: Sequence[int] = ()
 ) -> Scored:
-    views = [pin.view(model_fold) for pin in design.backbones] + [p.view for p in design.extras]
+    views = {pin.view(k) for pin in design.backbones for k in fold_models or (None,)}
+    views |= {pin.view for pin in design.extras}
     lacking: dict[str, str] = {}
-    for view in views:
+    for view in sorted(views):
         held = snapshot.covered(view)
         lacking |= {i: view for i in ids if i not in lacking and not _windows(held.get(i))}
     return Scored(sorted(i for i in ids if i not in lacking), lacking)

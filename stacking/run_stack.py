@@ -14,6 +14,7 @@ from birdstack.stacking.class_shelf import ClassShelf
 from birdstack.stacking.console import Reporter, counted
 from birdstack.stacking.controls import BY_NAME, Material, out_of_fold
 from birdstack.stacking.domains import TABLE, Domain
+from birdstack.stacking.leak_checks import check_table
 from birdstack.stacking.options import DONE
 from birdstack.stacking.run_folder import (
     FORMAT,
@@ -141,6 +142,8 @@ def fit_stacker(reporter: Reporter, table: StackTable, job: StackJob) -> Fitted:
         table: to learn from.
         job: settings.
     """
+    for finding in check_table(table, computed=table.computed, seed=job.settings.seed):
+        reporter.warn(f"{finding}; {finding.remedy}")
     stacker, tuned = _tuned(reporter, table, job)
     shelf = ClassShelf(job.shelf_place, table, reporter.warn)
     with reporter.progress("stacking") as advance:

@@ -23,6 +23,7 @@ from birdstack.stacking.design_table import (
 )
 from birdstack.stacking.domains import Domain
 from birdstack.stacking.fresh_scores import FoldTable, fresh_scores, mean_logits
+from birdstack.stacking.judged_rows import refuse_judged_training
 from birdstack.stacking.run_folder import RUN, claim, read_run
 from birdstack.stacking.run_stack import (
     Fitted,
@@ -172,6 +173,9 @@ class _Unmet:
         """Those of a snapshot, None if there are none.
 
         Labels are read before anything is fitted: a wrong table should not cost an hour.
+
+        Raises:
+            LeakError: one that is to be judged by is a copy of one that is learnt from.
         """
         ids = fresh_recordings(snapshot, design, "test").ids
         ids = ids or fresh_recordings(snapshot, design, "unlabeled").ids
@@ -183,6 +187,7 @@ class _Unmet:
         keys = window_keys(_first_table(snapshot, design, ids), design)
         if truth is None:
             return cls(snapshot, design, ids, keys, None)
+        _refuse_copies(snapshot, ids)
         from birdstack.stacking.row_ids import read_truth, row_ids  # noqa: PLC0415 - as needed
 
         rows = row_ids(keys["recording_id"].to_list(), keys["end_s"].to_list())
@@ -210,6 +215,19 @@ class _Unmet:
     def _tables(self) -> Iterator[FoldTable]:
         for model_fold in self.design.fold_models or (None,):
             yield model_fold, fresh_table(self.snapshot, self.design, self.ids, model_fold)
+
+
+def _refuse_copies(snapshot: Snapshot, judged: list[str]) -> None:
+    """Hold that no recording to be judged by is a copy of one that is learnt from."""
+    recordings = snapshot.table("recordings").select("recording_id", "content_hash")
+    trained = recordings.join(snapshot.table("folds"), on="recording_id", how="semi")
+    own = recordings.filter(pl.col("recording_id").is_in(judged))
+    refuse_judged_training(
+        trained["recording_id"].to_list(),
+        trained["content_hash"].to_list(),
+        own["recording_id"].to_list(),
+        own["content_hash"].to_list(),
+    )
 
 
 def _first_table(snapshot: Snapshot, design: Design, ids: list[str]) -> StackTable:

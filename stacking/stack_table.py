@@ -39,6 +39,8 @@ class StackTable:
             are allowed (context never reaches across one).
         domain: what each recording is, `[recording]`: `FOCAL`, `SIMULATED`, ...; None where
             nobody knows.
+        computed: names of extra columns that were computed from sound or place alone: none of
+            them can be a label in disguise.
 
     Raises:
         SchemaError: shapes do not fit.
@@ -56,6 +58,7 @@ class StackTable:
     extra_names: tuple[str, ...] = ()
     window_index: np.ndarray | None = None
     domain: Sequence[str] | None = None
+    computed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count, total = len(self.recording_ids), int(np.sum(self.windows))

@@ -24,6 +24,7 @@ from birdstack.stacking.estimates import (
 )
 from birdstack.stacking.fit_stack import FittedStack, fit_stack
 from birdstack.stacking.guards import Verdict, collapsed, fallbacks_as_dict, verdict
+from birdstack.stacking.leak_checks import check_table
 from birdstack.stacking.select_control import Choice, all_scores, choose_control
 from birdstack.stacking.shipped import Shipped
 from birdstack.stacking.stack_model import StackModel
@@ -174,9 +175,11 @@ class Stacker:
         Raises:
             ConfigError: a parameter does not fit.
             UsageError: the table cannot be learnt from, or a layer is required and not there.
+            LeakError: the table gives away its labels.
         """
         settings = self.settings
         check_learnable(table)
+        findings = check_table(table, computed=table.computed, seed=settings.seed)
         material = Material(table)
         scores = all_scores(material, CONTROLS)
         self.choice_ = choose_control(material, scores)
@@ -193,6 +196,7 @@ class Stacker:
                 require_all=require_all,
             )
         self._decide(material, scores, stack, settings)
+        self.report_["findings"] = [finding.as_dict() for finding in findings]
         return self
 
     def predict(self, table: StackTable) -> np.ndarray:

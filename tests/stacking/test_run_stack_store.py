@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from support.command import Ran, birdstack
-from support.stacked import FOLDS, make_stackable, write_truth
+from support.stacked import FOLDS, QUICK, make_stackable, write_truth
 
 from birdstack.embeddings.auc import macro_auc
 from birdstack.stacking.design import Design, DesignConfig, plan_design
@@ -206,3 +206,22 @@ def test_shards_and_a_last_command_give_the_same_stack(made: Path, tmp_path: Pat
     wrong = birdstack(*parts, "--classes", "bird00")
     assert wrong.code == 2
     assert "bird0" in wrong.err
+
+
+def test_a_copy_of_a_training_recording_is_nothing_to_judge_by(
+    made: Path, truth: Path, tmp_path: Path
+) -> None:
+    """The fold models have met it; it is neither scored nor judged by."""
+    birds = Path(shutil.copytree(made / "birds", tmp_path / "birds"))
+    clip = sorted((birds / "train_audio" / "bird0").iterdir())[0]
+    shutil.copy(clip, birds / "test_soundscapes" / "night_9.ogg")
+    for words in (
+        ("ingest", birds, "--store", tmp_path / "store", "--folds", FOLDS),
+        ("features", "--store", tmp_path / "store", *QUICK),
+        ("stack", "--store", tmp_path / "store", "--out", tmp_path / "out", "--truth", truth),
+    ):
+        ran = birdstack(*words)
+        assert ran.code in {0, 3}, ran.err
+    rows = pl.read_parquet(tmp_path / "out" / "windows" / "test" / "rows.parquet")
+    judged = {Path(name).name for name in rows["recording_id"]}
+    assert judged == {"night_0.ogg", "night_1.ogg"}
