@@ -32,7 +32,7 @@ SEES_INDEX = $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlope
 INSTALL = if $(SEES_INDEX); then export PIP_EXTRA_INDEX_URL="$$PIP_EXTRA_INDEX_URL $(TORCH_INDEX)"; fi; \
 	$(PIP) install --quiet --quiet --constraint constraints.txt --editable
 PLAIN := '.[networks,openvino]'
-EVERY := '.[networks,openvino,onnx,int8,birdnet,tensorboard,lite,s3,xgboost]'
+EVERY := '.[networks,openvino,onnx,int8,birdnet,tensorboard,lite,ffmpeg,s3,xgboost]'
 BASE := .venv/stamp-base
 DEV := .venv/stamp-dev
 BENCH := .venv/stamp-bench

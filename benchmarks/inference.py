@@ -2,8 +2,9 @@
 
 EfficientNet-B0 with random weights hears pictures of 128 mel bands by 320 frames. First the
 network alone, by every engine, then OGG Vorbis on disk -> samples -> picture -> network ->
-logits; all arms take turns, so that a slow moment of the machine meets all of them. Time is CPU
-seconds of the process and of its decoder processes.
+logits, decoded by libsndfile and, where it is installed, by FFmpeg; all arms take turns, so that a
+slow moment of the machine meets all of them. Time is CPU seconds of the process and of its decoder
+processes.
 
     python benchmarks/inference.py --data ../shared/data
     python benchmarks/inference.py --json figures.json
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from birdstack.embeddings.engine import Engine
 
-LIBRARIES = ("torch", "timm", "openvino", "onnxruntime", "numpy", "numba", "soundfile")
+LIBRARIES = ("torch", "timm", "openvino", "onnxruntime", "numpy", "numba", "soundfile", "av")
 RATE_HZ, HOP, N_CLASSES, WINDOW_S = acoustic.RATE_HZ, 500, 182, 5.0
-EAGER, DECODE, MEL = "torch eager", "decode", "mel"
+EAGER, MEL = "torch eager", "mel"
+DECODERS = ("soundfile", "ffmpeg")
 FLOORS = {"openvino": (2.2, 0.72), "openvino-bf16": (3.5, 0.60)}
 """Times torch eager, and share of the network's speed that the whole path keeps, at least."""
 TWO_THREADS = 1.7
@@ -63,6 +65,16 @@ class Clock(Timing):
     def _decoders_s(self) -> float:
         # the clock of another process, as clock_getcpuclockid(3) numbers it on Linux
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self._pids())
+
+
+def decode_arm(decoder: str) -> str:
+    """Name of the arm that decodes alone."""
+    return f"decode {decoder}"
+
+
+def whole_arm(engine: str, decoder: str) -> str:
+    """Name of the arm of the whole path."""
+    return f"whole {engine} {decoder}"
 
 
 # --- the network alone ----------------------------------------------------------------------
@@ -125,12 +137,17 @@ class Whole:
     def __init__(self, samples: np.ndarray, folder: Path, copies: int) -> None:
         import soundfile  # noqa: PLC0415 - as above
 
+        from birdstack.embeddings.extras import has  # noqa: PLC0415 - as above
         from birdstack.embeddings.mel_config import MelConfig  # noqa: PLC0415 - as above
         from birdstack.embeddings.mel_input import MelInput  # noqa: PLC0415 - as above
         from birdstack.features.audio import AudioConfig, AudioSource  # noqa: PLC0415 - as above
         from birdstack.store.recordings import Recording  # noqa: PLC0415 - as above
 
-        self.source = AudioSource(AudioConfig(sample_rate_hz=RATE_HZ))
+        self.sources = {
+            decoder: AudioSource(AudioConfig(sample_rate_hz=RATE_HZ, decoder=decoder))
+            for decoder in DECODERS
+            if decoder != "ffmpeg" or has("av")
+        }
         self.input = MelInput(MelConfig(sample_rate_hz=RATE_HZ, hop=HOP), WINDOW_S)
         self.recordings = []
         for copy in range(copies):
@@ -140,9 +157,13 @@ class Whole:
                     file.write(samples[start : start + RATE_HZ])
             self.recordings.append(Recording(path.name, path, ""))
 
-    def decode(self) -> Any:
+    def decode(self, decoder: str) -> Any:
         """Decode one recording, in a decoder process as in a real run."""
-        return self.source.open(self.recordings[0])
+        return self.sources[decoder].open(self.recordings[0])
+
+    def pids(self) -> list[int]:
+        """Process ids of the decoders."""
+        return [pid for source in self.sources.values() for pid in source.decoders.pids]
 
     def pictures(self, sound: Any) -> np.ndarray:
         """The picture of every window, `[window, 1, mel, frame]`."""
@@ -153,18 +174,19 @@ class Whole:
             picture[...] = self.input.prepare(window)
         return drawn
 
-    def hear(self, engine: Engine, recording: Any) -> np.ndarray:
+    def hear(self, engine: Engine, decoder: str, recording: Any) -> np.ndarray:
         """Logits of one recording, from its file."""
-        return engine.run(self.pictures(self.source.open(recording)))[-1]
+        return engine.run(self.pictures(self.sources[decoder].open(recording)))[-1]
 
-    def hear_all(self, engine: Engine, threads: int) -> None:
+    def hear_all(self, engine: Engine, decoder: str, threads: int) -> None:
         """Every recording, by that many threads that each take a whole one."""
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda recording: self.hear(engine, recording), self.recordings))
+            list(pool.map(lambda each: self.hear(engine, decoder, each), self.recordings))
 
     def close(self) -> None:
         """End the decoder processes."""
-        self.source.close()
+        for source in self.sources.values():
+            source.close()
 
 
 @contextmanager
@@ -187,22 +209,25 @@ def run(data: Path, model: str, seconds: int, rounds: int) -> dict[str, Any]:
     net = network(model)
     with tempfile.TemporaryDirectory() as cache, whole(data, seconds) as (path, kind):
         found = engines(net, Path(cache))
-        sound = path.decode()
+        sound = path.decode(DECODERS[0])
         pictures = path.pictures(sound)
         eager = plain_eager(net, 8)
         ways: dict[str, Callable[[], Any]] = {EAGER: lambda: eager(pictures)}
         for name, engine in found.items():
             ways[name] = lambda engine=engine: engine.run(pictures)
-        ways[DECODE], ways[MEL] = path.decode, lambda: path.pictures(sound)
-        judged = [name for name in FLOORS if name in found]
-        for name in judged:
-            engine = found[name]
-            ways[f"whole {name}"] = lambda engine=engine: path.hear(engine, path.recordings[0])
-        timings = in_turns(ways, rounds, lambda: path.source.decoders.pids)
+        ways[MEL] = lambda: path.pictures(sound)
+        for decoder in path.sources:
+            ways[decode_arm(decoder)] = lambda decoder=decoder: path.decode(decoder)
+            for name in [name for name in FLOORS if name in found]:
+                ways[whole_arm(name, decoder)] = lambda engine=found[name], decoder=decoder: (
+                    path.hear(engine, decoder, path.recordings[0])
+                )
+        timings = in_turns(ways, rounds, path.pids)
         return {
             "machine": timing.machine(*LIBRARIES),
             "title": f"{model}, 128x320, {len(pictures)} windows of 5 s, {kind}, {rounds} rounds",
             "windows": len(pictures),
+            "decoders": list(path.sources),
             "arms": {
                 name: {"cpu_s": each.cpu_s, "wall_s": each.wall_s} for name, each in timings.items()
             },
@@ -234,11 +259,12 @@ def two_threads(
     net = network(model)
     walls = {}
     with tempfile.TemporaryDirectory() as cache, whole(data, seconds) as (path, _):
+        fastest = list(path.sources)[-1]
         for name, engine in engines(net, Path(cache)).items():
             if name in FLOORS:
                 ways = {
                     str(threads): lambda engine=engine, threads=threads: path.hear_all(
-                        engine, threads
+                        engine, fastest, threads
                     )
                     for threads in (1, 2)
                 }
@@ -277,14 +303,17 @@ def summary(figures: dict[str, Any]) -> dict[str, Any]:
             for name in figures["arms"]
         },
         "share": {
-            name: statistics.median(
-                alone / all_
-                for alone, all_ in zip(
-                    figures["arms"][name]["cpu_s"],
-                    figures["arms"][f"whole {name}"]["cpu_s"],
-                    strict=True,
+            name: {
+                decoder: statistics.median(
+                    alone / all_
+                    for alone, all_ in zip(
+                        figures["arms"][name]["cpu_s"],
+                        figures["arms"][whole_arm(name, decoder)]["cpu_s"],
+                        strict=True,
+                    )
                 )
-            )
+                for decoder in figures["decoders"]
+            }
             for name in figures["threads"]
         },
         "two_threads": speed_up,
@@ -300,17 +329,20 @@ def misses(figures: dict[str, Any]) -> list[str]:
             continue
         if found["times_eager"][name] < times:
             told.append(f"{name}: {found['times_eager'][name]:.2f} times eager, floor {times}")
-        if found["share"][name] < share:
-            told.append(f"{name}: whole path {found['share'][name]:.0%}, floor {share:.0%}")
+        told += [
+            f"{name}: whole path with {decoder} {kept:.0%}, floor {share:.0%}"
+            for decoder, kept in found["share"][name].items()
+            if kept < share
+        ]
         if found["two_threads"][name] < TWO_THREADS:
             told.append(f"{name}: two threads {found['two_threads'][name]:.2f} times one")
     return told
 
 
-def minutes(found: dict[str, Any], name: str, models: int) -> float:
+def minutes(found: dict[str, Any], name: str, decoder: str, models: int) -> float:
     """Projected wall minutes of the test set: decoded and drawn once, heard by each model."""
     ms = found["cpu_ms"]
-    window_ms = ms[f"whole {name}"] + (models - 1) * ms[name]
+    window_ms = ms[whole_arm(name, decoder)] + (models - 1) * ms[name]
     efficiency = min(found["two_threads"][name] / 2, 1.0)
     windows = SOUNDSCAPES * SOUNDSCAPE_WINDOWS
     return windows * window_ms / 1e3 / (LIMIT_CORES * efficiency) / 60
@@ -320,26 +352,29 @@ def markdown(figures: dict[str, Any]) -> str:
     """The report."""
     found = summary(figures)
     ms = found["cpu_ms"]
-    alone = [name for name in ms if not name.startswith("whole ") and name not in (DECODE, MEL)]
+    alone = [name for name in ms if name != MEL and not name.startswith(("whole ", "decode "))]
     rows = [
         [name, f"{ms[name]:.2f}", f"{1e3 / ms[name]:.0f}", f"{found['times_eager'][name]:.2f}"]
         for name in sorted(alone, key=lambda name: -ms[name])
     ]
+    pairs = [(name, decoder) for name in found["share"] for decoder in figures["decoders"]]
     paths = [
         [
             name,
-            *(f"{ms[part]:.2f}" for part in (DECODE, MEL, name, f"whole {name}")),
-            f"{1e3 / ms[f'whole {name}']:.0f}",
-            f"{share:.0%}",
-            f"{found['two_threads'][name]:.2f}",
+            decoder,
+            *(f"{ms[part]:.2f}" for part in (decode_arm(decoder), MEL, name)),
+            f"{ms[whole_arm(name, decoder)]:.2f}",
+            f"{1e3 / ms[whole_arm(name, decoder)]:.0f}",
+            f"{found['share'][name][decoder]:.0%}",
         ]
-        for name, share in found["share"].items()
+        for name, decoder in pairs
     ]
-    head = ["engine", DECODE, MEL, "network", "whole path", "windows a CPU second"]
+    head = ["engine", "decoder", "decode", MEL, "network", "whole path", "windows a CPU second"]
     projected = [
-        [name, *(f"{minutes(found, name, models):.1f}" for models in (1, 5))]
-        for name in found["share"]
+        [name, decoder, *(f"{minutes(found, name, decoder, models):.1f}" for models in (1, 5))]
+        for name, decoder in pairs
     ]
+    scaled = ", ".join(f"{name} {times:.2f}" for name, times in found["two_threads"].items())
     missed = misses(figures)
     return "\n\n".join(
         [
@@ -350,18 +385,20 @@ def markdown(figures: dict[str, Any]) -> str:
             ),
             (
                 "From OGG Vorbis on disk to logits, CPU ms a window, decoder process included; "
-                "the share is the speed of the whole path against the network alone, and two "
-                "threads against one are wall time over four recordings, each taken whole by one "
-                "thread:"
+                "the share is the speed of the whole path against the network alone:"
             ),
-            markdown_table([*head, "share", "two threads"], paths),
+            markdown_table([*head, "share"], paths),
+            (
+                "Two threads against one, wall time over four recordings, each taken whole by one "
+                f"thread, decoded by {figures['decoders'][-1]}: {scaled}."
+            ),
             (
                 f"Projected from these figures: minutes for {SOUNDSCAPES:,} soundscapes of 240 s "
                 f"({SOUNDSCAPES * SOUNDSCAPE_WINDOWS:,} windows) on {LIMIT_CORES} processors like "
                 f"this one, against a limit of {LIMIT_MIN}. Several models share decoding and the "
                 "picture."
             ),
-            markdown_table(["engine", "one model", "five models"], projected),
+            markdown_table(["engine", "decoder", "one model", "five models"], projected),
             *(["Below its floor in this run: " + "; ".join(missed) + "."] if missed else []),
         ]
     )

@@ -9,6 +9,7 @@ Sources: RFC 3533 (OGG pages); Multimedia Programming Interface 1.0 (RIFF).
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import NamedTuple
 _PAGE = b"OggS"
 _PAGE_HEADER = 27
 _MAX_SEGMENTS = 255
+_FIELDS = struct.Struct("<4sBBQII")
+_NO_GRANULE = (1 << 64) - 1  # no packet ends on the page
 _BEGINS, _ENDS = 0x02, 0x04
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SEARCH_BYTES = 1 << 16
@@ -32,17 +35,22 @@ class OggLayout:
         links: byte range `[start, end)` of each link, in order.
         ended: whether every stream of every link has its end-of-stream page.
         damaged_pages: pages whose checksum fails, and gaps between pages.
+        flawless: one stream of numbered pages without a gap or damage, ended, with a granule
+            position on two pages at least: no decoder has anything to guess.
     """
 
     links: tuple[tuple[int, int], ...]
     ended: bool
     damaged_pages: int
+    flawless: bool
 
 
 class _Page(NamedTuple):
     offset: int
     flags: int
+    granule: int
     serial: int
+    number: int
     whole: bool
     sound: bool
 
@@ -87,8 +95,9 @@ def ogg_layout(descriptor: int, n_bytes: int) -> OggLayout | None:
     streams: set[int] = set()  # begun in this link and not yet ended
     ended = True
     beginning = False
-    damaged = 0
-    for page in _pages(descriptor, n_bytes):
+    damaged = n_begun = n_timed = 0
+    numbered = True
+    for index, page in enumerate(_pages(descriptor, n_bytes)):
         begins = bool(page.flags & _BEGINS)
         if begins and not beginning:
             starts.append(page.offset)
@@ -96,13 +105,18 @@ def ogg_layout(descriptor: int, n_bytes: int) -> OggLayout | None:
             streams = set()
         beginning = begins
         damaged += not page.sound
+        n_begun += begins
+        numbered = numbered and page.number == index
+        n_timed += 0 < page.granule < _NO_GRANULE
         if begins:
             streams.add(page.serial)
         if page.flags & _ENDS and page.whole:
             streams.discard(page.serial)
     starts = starts or [0]
     links = tuple(zip(starts, [*starts[1:], n_bytes], strict=True))
-    return OggLayout(links, ended and not streams, damaged)
+    ended = ended and not streams
+    flawless = ended and not damaged and numbered and n_begun == 1 and n_timed > 1
+    return OggLayout(links, ended, damaged, flawless)
 
 
 def _pages(descriptor: int, n_bytes: int) -> Iterator[_Page]:
@@ -122,8 +136,8 @@ def _pages(descriptor: int, n_bytes: int) -> Iterator[_Page]:
         size = _PAGE_HEADER + n_segments + sum(lacing)
         whole = offset + size <= n_bytes
         sound = in_step and (not whole or _checksum_holds(os.pread(descriptor, size, offset)))
-        serial = int.from_bytes(header[14:18], "little")
-        yield _Page(offset, header[5], serial, whole, sound)
+        _, _, flags, granule, serial, number = _FIELDS.unpack_from(header)
+        yield _Page(offset, flags, granule, serial, number, whole, sound)
         offset, in_step = offset + size, True
 
 

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from birdstack.features import decoder_ring
 from birdstack.features.decoder_wire import (
     HEADER,
     JSON,
+    SHARED,
     DecodeRequest,
     Samples,
     message_bytes,
@@ -103,6 +105,10 @@ class DecoderClient:
         # the child finds what the parent found, however the parent's path came about
         paths = os.pathsep.join(path for path in sys.path if path)
         environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+        self._ring = _ring()
+        inherited = self._ring.descriptors if self._ring else ()
+        if inherited:
+            environment[decoder_ring.VARIABLE] = ",".join(map(str, inherited))
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 list(command),
@@ -111,10 +117,15 @@ class DecoderClient:
                 stderr=self._stderr,
                 bufsize=0,
                 env=os.environ | environment,
+                pass_fds=inherited,
             )
         except OSError as error:
             self._stderr.close()
+            if self._ring:
+                self._ring.close()
             raise _cannot_start(str(error)) from error
+        if self._ring:
+            self._ring.inherited()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests = self._process.stdin
@@ -201,7 +212,10 @@ class DecoderClient:
             message: dict[str, Any] = json.loads(payload)
             return message
         with buffer.reserve(length // np.dtype(np.float32).itemsize) as room:
-            self._fill(room, deadline)
+            if kind == SHARED and self._ring:
+                self._ring.take(room)
+            else:
+                self._fill(room, deadline)
         return None
 
     def _read_json(self, deadline: _Deadline) -> None:
@@ -239,6 +253,18 @@ class DecoderClient:
         self._process.wait()
         for file in (self._requests, self._answers, self._stderr):
             file.close()
+        if self._ring:
+            self._ring.close()
+
+
+def _ring() -> decoder_ring.RingReader | None:
+    """Memory to share with a decoder; None where the system has none to give."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        return decoder_ring.RingReader()
+    except OSError:
+        return None
 
 
 def _cannot_start(words: str) -> BirdstackError:

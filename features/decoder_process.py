@@ -20,7 +20,15 @@ import threading
 from pathlib import Path
 
 from birdstack.features import decoding
-from birdstack.features.decoder_wire import HEADER, MAX_JSON_BYTES, DecodeRequest, write_event
+from birdstack.features.decoder_ring import RingWriter
+from birdstack.features.decoder_wire import (
+    HEADER,
+    MAX_JSON_BYTES,
+    SHARED,
+    DecodeRequest,
+    write_all,
+    write_event,
+)
 from birdstack.store.errors import SkipRecording
 
 EXTRA_MEMORY_BYTES = 2 << 30
@@ -36,17 +44,21 @@ def main() -> None:
     _limit_memory()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, os.getppid()), daemon=True).start()
+    ring = RingWriter.of_environment()
     write_event(answers, {"event": "ready"})
     while True:
-        serve(requests.get(), answers)
+        serve(requests.get(), answers, ring)
 
 
-def serve(payload: bytes, answers: int) -> None:
+def serve(payload: bytes, answers: int, ring: RingWriter | None) -> None:
     """Answer one request; anything unforeseen ends the process with its traceback."""
     request = DecodeRequest(**json.loads(payload))
     try:
         for event in decoding.decode(request):
-            write_event(answers, event)
+            if ring and not isinstance(event, dict) and ring.put(event):
+                write_all(answers, HEADER.pack(SHARED, event.nbytes))
+            else:
+                write_event(answers, event)
     except SkipRecording as skip:
         reply = {"event": "skip", "code": skip.code, "reason": skip.reason}
     except MemoryError:

@@ -2,7 +2,8 @@
 
 Only the standard library and numpy: the parent process talks to decoders without
 loading an audio library. A message is one kind byte, the length of its payload as eight
-bytes, and the payload: JSON (`J`) or float32 samples in the machine's byte order (`S`).
+bytes, and the payload: JSON (`J`) or float32 samples in the machine's byte order (`S`). Samples
+that lie in shared memory (`R`, see decoder_ring.py) do not follow.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import json
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 """Mono samples, `[sample]`."""
+
+Decoder = Literal["soundfile", "ffmpeg"]
 
 Event = dict[str, Any] | Samples
 """What a decoder yields, in this order.
@@ -30,7 +33,7 @@ Event = dict[str, Any] | Samples
   `{"event": "skip", "code": str, "reason": str}` (over a pipe; in-process it is raised).
 """
 
-JSON, SAMPLES = b"J", b"S"
+JSON, SAMPLES, SHARED = b"J", b"S", b"R"
 HEADER = struct.Struct("=cQ")
 MAX_JSON_BYTES = 1 << 20
 
@@ -49,6 +52,7 @@ class DecodeRequest:
         max_sound_bytes: largest decoded sound, as mono float32 at `sample_rate_hz`.
         max_channels: most channels.
         max_broken_share: largest share of NaN, infinite or absurd samples that is repaired.
+        decoder: what decodes Vorbis, as in `AudioConfig`.
     """
 
     path: str
@@ -60,6 +64,7 @@ class DecodeRequest:
     max_sound_bytes: int
     max_channels: int
     max_broken_share: float
+    decoder: Decoder = "soundfile"
 
     def to_json(self) -> bytes:
         """The request as JSON (ASCII, so surrogate escapes survive)."""

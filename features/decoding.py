@@ -3,7 +3,7 @@
 Everything is streamed in blocks, so memory stays bounded whatever a header claims or a
 compressed stream expands to. soundfile decodes to float32, channels are averaged, soxr HQ
 resamples only where the rate differs; the result equals `soxr.resample` of the whole
-recording bit for bit.
+recording bit for bit. Where the request says so, FFmpeg decodes flawless OGG Vorbis instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from birdstack.features import containers, guarded_files
+from birdstack.features import containers, decoding_ffmpeg, guarded_files
 from birdstack.features.decoder_wire import DecodeRequest, Event, Samples
 from birdstack.features.sound_meter import SoundMeter
 from birdstack.store.errors import SkipRecording
@@ -40,6 +40,7 @@ class _File:
     links: list[soundfile.SoundFile]
     notes: dict[str, Any]
     cut: bool
+    vorbis: decoding_ffmpeg.Vorbis | None = None
 
     @property
     def declared_s(self) -> float | None:
@@ -83,7 +84,8 @@ def _decode(request: DecodeRequest) -> Iterator[Event]:
         n_out = 0
         for link in file.links:
             frames_before = meter.n_frames
-            for block in _resampled(link, meter, request.sample_rate_hz):
+            blocks = file.vorbis.blocks(link.frames) if file.vorbis else _blocks(link)
+            for block in _resampled(blocks, link.samplerate, meter, request.sample_rate_hz):
                 if isinstance(block, str):
                     stopped = block
                     break
@@ -102,6 +104,7 @@ def _open(raw: io.FileIO, n_bytes: int, request: DecodeRequest, stack: ExitStack
     descriptor = raw.fileno()
     notes: dict[str, Any] = {}
     cut = False
+    ogg = None
     views: list[int | io.RawIOBase] = [descriptor]
     wav = containers.wav_layout(descriptor, n_bytes)
     if wav is not None:
@@ -122,7 +125,11 @@ def _open(raw: io.FileIO, n_bytes: int, request: DecodeRequest, stack: ExitStack
         link = stack.enter_context(_open_link(view))
         _check_link(link, request)
         links.append(link)
-    return _File(links, notes, cut)
+    vorbis = None
+    if request.decoder == "ffmpeg" and ogg is not None and ogg.flawless:
+        view = guarded_files.FileView(descriptor, 0, n_bytes)
+        vorbis = decoding_ffmpeg.open_vorbis(view, links[0], stack)
+    return _File(links, notes, cut, vorbis)
 
 
 def _open_link(view: int | io.RawIOBase) -> soundfile.SoundFile:
@@ -216,13 +223,15 @@ def _blocks(link: soundfile.SoundFile) -> Iterator[Samples | str]:
         yield block
 
 
-def _resampled(link: soundfile.SoundFile, meter: SoundMeter, rate_hz: int) -> Iterator[Event | str]:
+def _resampled(
+    blocks: Iterator[Samples | str], from_hz: int, meter: SoundMeter, rate_hz: int
+) -> Iterator[Event | str]:
     """Mono blocks `[sample]` at `rate_hz`; a last string if decoding stopped early."""
     stream = None
-    if link.samplerate != rate_hz:
-        stream = soxr.ResampleStream(link.samplerate, rate_hz, 1, dtype="float32", quality="HQ")
+    if from_hz != rate_hz:
+        stream = soxr.ResampleStream(from_hz, rate_hz, 1, dtype="float32", quality="HQ")
     stopped = ""
-    for block in _blocks(link):
+    for block in blocks:
         if isinstance(block, str):
             stopped = block
             break
@@ -237,7 +246,8 @@ def _resampled(link: soundfile.SoundFile, meter: SoundMeter, rate_hz: int) -> It
 def _check_heard(file: _File, meter: SoundMeter, stopped: str, request: DecodeRequest) -> None:
     if meter.n_frames == 0:
         if stopped:
-            code, reason = "decode_error", f"libsndfile cannot decode it: {stopped}"
+            who = "FFmpeg" if file.vorbis else "libsndfile"
+            code, reason = "decode_error", f"{who} cannot decode it: {stopped}"
             raise SkipRecording(code, reason)
         declared = file.declared_s
         code = "decoded_zero"
