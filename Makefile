@@ -31,8 +31,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 SEES_INDEX = $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' $(TORCH_INDEX) 2>/dev/null
 INSTALL = if $(SEES_INDEX); then export PIP_EXTRA_INDEX_URL="$$PIP_EXTRA_INDEX_URL $(TORCH_INDEX)"; fi; \
 	$(PIP) install --quiet --quiet --constraint constraints.txt --editable
-PLAIN := '.[networks,openvino]'
-EVERY := '.[networks,openvino,onnx,int8,birdnet,tensorboard,lite,ffmpeg,s3,xgboost]'
+PLAIN := '.[networks,openvino,report]'
+EVERY := '.[networks,openvino,report,onnx,int8,birdnet,tensorboard,lite,ffmpeg,s3,xgboost]'
 BASE := .venv/stamp-base
 DEV := .venv/stamp-dev
 BENCH := .venv/stamp-bench
