@@ -12,7 +12,11 @@ which is what ranking the resample would give. All resamples of a class are one 
 in whole numbers that their floating-point type keeps exactly. Only recordings with positives
 are rows of K, and these come in blocks, so memory is bounded.
 
-The interval is the percentile one (Efron & Tibshirani 1993, chapter 13).
+The interval of a class is the percentile one (Efron & Tibshirani 1993, chapter 13). That of
+the macro figure cannot be: a rare class is missing from a third of the resamples, so their macro
+AUC is one of other classes, and a class heard in one recording shows no variance. It is made of
+the mean deviation of the classes that a resample has, widened by the variance that `Singers`
+finds unseen. docs/decisions/0011 compares ways to make it.
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ import numpy as np
 
 from birdstack.embeddings.auc import class_columns, refuse_nan
 from birdstack.stacking.pair_table import pair_table
+from birdstack.stacking.unseen_variance import Singers
 from birdstack.store.errors import UsageError
 from birdstack.store.labels import ABSENT, PRESENT
 
 PERCENTILES = (2.5, 97.5)
+_NORMAL = 1.959964
 _TABLE = 1 << 22  # cells of K that are held at once
 _EXACT_SINGLE = 1 << 24  # float32 keeps whole numbers below exactly
 
@@ -39,9 +45,9 @@ class Interval:
 
     Attributes:
         value: on all recordings as they are.
-        low: 2.5th percentile over resamples.
-        high: 97.5th percentile over resamples.
-        standard_error: standard deviation over resamples.
+        low: lower end.
+        high: upper end.
+        standard_error: standard deviation of the figure.
         resamples: how many resamples had the figure at all; the others are left out.
     """
 
@@ -53,11 +59,33 @@ class Interval:
 
     @classmethod
     def of(cls, value: float, drawn: np.ndarray) -> Interval:
-        """From the values in resamples, `[resample]`, NaN where there is none."""
+        """Percentiles of the values in resamples, `[resample]`, NaN where there is none."""
         drawn = drawn[np.isfinite(drawn)]
         low, high = np.percentile(drawn, PERCENTILES) if len(drawn) else (np.nan, np.nan)
         spread = np.std(drawn, ddof=1) if len(drawn) > 1 else np.nan
         return cls(float(value), float(low), float(high), float(spread), len(drawn))
+
+    @classmethod
+    def around(cls, value: float, apart: np.ndarray, unseen: float, lowest: float) -> Interval:
+        """Of deviations in resamples, widened.
+
+        Args:
+            value: the figure; it lies within, whatever the resamples say.
+            apart: deviations from it, `[resample]`, NaN where there is none.
+            unseen: variance that they do not show.
+            lowest: the figure's least possible value; the greatest is 1.
+        """
+        apart = apart[np.isfinite(apart)]
+        if len(apart) < 2:  # noqa: PLR2004 - a spread needs two
+            return cls.of(value, value + apart)
+        seen = float(np.var(apart, ddof=1))
+        error = float(np.sqrt(seen + unseen))
+        if seen > 0:
+            low, high = np.percentile(apart, PERCENTILES) * (error / np.sqrt(seen))
+        else:
+            low, high = -_NORMAL * error, _NORMAL * error
+        low, high = np.clip((value + min(low, 0), value + max(high, 0)), lowest, 1)
+        return cls(float(value), float(low), float(high), error, len(apart))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +95,20 @@ class AucDraws:
     Attributes:
         value: `[class]` on all recordings; NaN for a class without positives or negatives.
         drawn: `[class, resample]`; NaN where the resample has no positives or negatives.
+        singers: of single recordings.
+        lowest: least possible value: 0, or -1 for differences.
     """
 
     value: np.ndarray
     drawn: np.ndarray
+    singers: Singers
+    lowest: float = 0.0
 
     def __sub__(self, other: AucDraws) -> AucDraws:
         """Differences, resample by resample; both must come from one bootstrap."""
-        return AucDraws(self.value - other.value, self.drawn - other.drawn)
+        return AucDraws(
+            self.value - other.value, self.drawn - other.drawn, self.singers - other.singers, -1.0
+        )
 
     @property
     def macro(self) -> np.ndarray:
@@ -82,11 +116,13 @@ class AucDraws:
         return _means(self.drawn)
 
     def interval(self) -> Interval:
-        """Of the macro figure."""
-        return Interval.of(_means(self.value[:, None])[0], self.macro)
+        """Of the macro figure: the mean over the classes that count on all recordings."""
+        apart = _means(self.drawn - self.value[:, None])
+        unseen = self.singers.unseen(self.value)
+        return Interval.around(_means(self.value[:, None])[0], apart, unseen, self.lowest)
 
     def per_class(self) -> list[Interval]:
-        """Of each class."""
+        """Of each class; one heard in a single recording cannot show how sure it is."""
         return [Interval.of(*of) for of in zip(self.value, self.drawn, strict=True)]
 
 
@@ -130,6 +166,9 @@ class RecordingBootstrap:
         for index, _, labels in class_columns(truth, truth):
             positives[index] = np.bincount(self._unit[labels == PRESENT], minlength=units)
             negatives[index] = np.bincount(self._unit[labels == ABSENT], minlength=units)
+        # Units with positives, class by class: those of which AUCs are of their own.
+        self._of, singing = np.nonzero(positives)
+        self._positives = positives[self._of, singing]
         won_over = self._sums(negatives)
         self._pairs = self._sums(positives) * won_over
         self._most_wins = 2 * positives.max(axis=1, initial=0) * won_over.max(axis=1)
@@ -184,18 +223,23 @@ class RecordingBootstrap:
             UsageError: the shape is not that of the truth, or a score that counts is NaN.
         """
         found = np.full(self._pairs.shape, np.nan)
+        alone = np.zeros(len(self._positives))
         for index, column, labels in class_columns(scores, self._truth):
             present, absent = labels == PRESENT, labels == ABSENT
             refuse_nan(index, column[present | absent], len(column))
             if present.any() and absent.any():
-                wins, pairs = self._twice_wins(index, column, present, absent), self._pairs[index]
+                wins, each = self._twice_wins(index, column, present, absent)
+                pairs, mine = self._pairs[index], self._of == index
                 np.divide(wins, 2.0 * pairs, out=found[index], where=pairs > 0)
-        return AucDraws(found[:, 0], found[:, 1:])
+                alone[mine] = each / (2.0 * self._positives[mine] * np.count_nonzero(absent))
+        value = found[:, 0]
+        singers = Singers.measured(self._of, self._positives, alone, value)
+        return AucDraws(value, found[:, 1:], singers)
 
     def _twice_wins(
         self, index: int, scores: np.ndarray, present: np.ndarray, absent: np.ndarray
-    ) -> np.ndarray:
-        """`m' K m` of one class, `[1 + resample]`."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`m' K m` of one class, `[1 + resample]`, and `K 1` of units with positives."""
         order = np.argsort(scores[absent])
         negatives, holders = scores[absent][order], self._unit[absent][order]
         order = np.argsort(scores[present])
@@ -203,7 +247,7 @@ class RecordingBootstrap:
         weights = self._exact(self._most_wins[index])
         singers, row = np.unique(owners, return_inverse=True)
         height = max(1, _TABLE // len(weights))
-        total = np.zeros(weights.shape[1])
+        total, alone = np.zeros(weights.shape[1]), np.empty(len(singers))
         for first in range(0, len(singers), height):
             mine = (row >= first) & (row < first + height)
             table = pair_table(
@@ -216,7 +260,8 @@ class RecordingBootstrap:
             )
             won = (table @ weights).astype(np.float64)
             total += np.einsum("gb,gb->b", won, weights[singers[first : first + height]])
-        return total
+            alone[first : first + height] = won[:, 0]
+        return total, alone
 
     def _sums(self, counts: np.ndarray) -> np.ndarray:
         """Windows counted in every resample, `[class, 1 + resample]`, of `[class, unit]`."""

@@ -132,8 +132,7 @@ class RowTable:
         if "end_s" in self.file.columns:
             keys = self.file.frame.select(RECORDING, "end_s")
         elif beside.is_file():
-            rows = pl.read_parquet(beside).select(RECORDING, WINDOW, "end_s")
-            rows = rows.cast({RECORDING: pl.String, WINDOW: pl.Int64})
+            rows = _ends(beside)
             mine = self.file.frame.select(
                 pl.col(RECORDING).cast(pl.String), pl.col(WINDOW).cast(pl.Int64)
             )
@@ -283,6 +282,17 @@ def read_truth(path: str | Path, classes: Sequence[str], row_ids: Sequence[str])
     labels[row < 0] = UNKNOWN
     labels[:, column < 0] = UNKNOWN
     return np.asarray(labels)
+
+
+def _ends(path: Path) -> pl.DataFrame:
+    """When the windows of a run folder end."""
+    try:
+        rows = pl.read_parquet(path, columns=[RECORDING, WINDOW, "end_s"])
+        return rows.cast({RECORDING: pl.String, WINDOW: pl.Int64})
+    except (pl.exceptions.PolarsError, OSError) as error:
+        words = str(error).splitlines()[0]
+        message = f"{path}: it does not say when windows end ({words})"
+        raise DatasetError(message, remedy="write the run folder again") from error
 
 
 def _stem(recording: str) -> str:
