@@ -15,12 +15,18 @@ STORE ?= birdstack-store
 BACKBONES ?=
 DEMO ?= birdstack-demo
 STACK ?= birdstack-stack
+BUNDLE ?= birdstack-bundle
+SOUNDSCAPES ?=
+OUT ?= birdstack-predictions
 TRUTH ?=
 PER_FOLD ?= 10
 STACK_ARGS ?=
+REPORT_ARGS ?=
+EXPORT_ARGS ?=
+PREDICT_ARGS ?=
 ARGS ?=
 ONLY ?= [a-z]*
-export DATA STORE DEMO BACKBONES STACK TRUTH PER_FOLD
+export DATA STORE DEMO BACKBONES STACK BUNDLE SOUNDSCAPES OUT TRUTH PER_FOLD
 
 ROOMS := store features embeddings stacking
 BIN := .venv/bin
@@ -37,7 +43,7 @@ BASE := .venv/stamp-base
 DEV := .venv/stamp-dev
 BENCH := .venv/stamp-bench
 
-.PHONY: help features stack dev test lint types docs bench constraints clean door
+.PHONY: help features stack report export predict dev test lint types docs bench constraints clean door
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +52,8 @@ help: ## list the targets (the default)
 	@printf '  STORE   where the store lies (now: %s)\n' "$$STORE"
 	@printf '  BACKBONES  networks that hear, with commas, or none (now: %s)\n' "$${BACKBONES:-lite0}"
 	@printf '  STACK   where the stack is written (now: %s)\n' "$$STACK"
+	@printf '  BUNDLE  where its export is written (now: %s)\n' "$$BUNDLE"
+	@printf '  SOUNDSCAPES, OUT   folder to predict, and where to (now: %s)\n' "$$OUT"
 	@printf '  TRUTH   labels of test soundscapes, to judge the stack by\n'
 	@printf '  PER_FOLD   soundscapes simulated of each fold (now: %s)\n' "$$PER_FOLD"
 	@printf '  ARGS    more flags, passed on  PYTHON  interpreter .venv is made from (now: %s)\n' '$(PYTHON)'
@@ -80,6 +88,21 @@ stack: $(BASE) ## learn the final blend of what STORE holds, and judge it: into 
 	if [ -n "$$TRUTH" ]; then truth=(--truth "$$TRUTH"); \
 	elif [ -e "$$data/test_soundscapes_truth.csv" ]; then truth=(--truth "$$data/test_soundscapes_truth.csv"); fi; \
 	$(BIN)/birdstack stack --store "$$STORE" --out "$$STACK" "$${truth[@]}" $(STACK_ARGS)
+
+report: $(BASE) ## write STACK/report.html: every figure, curve and worst error of the stack
+	@$(BIN)/birdstack report "$$STACK" $(REPORT_ARGS)
+
+export: $(BASE) ## write everything that prediction needs into BUNDLE, and check it
+	@$(BIN)/birdstack export "$$STACK" --out "$$BUNDLE" $(EXPORT_ARGS)
+
+predict: export ## predict the SOUNDSCAPES (those of DATA's test_soundscapes) into OUT
+	@data="$${DATA:-$$DEMO}"; folder="$${SOUNDSCAPES:-$$data/test_soundscapes}"; \
+	code=0; $(BIN)/birdstack predict "$$folder" --bundle "$$BUNDLE" --out "$$OUT" $(PREDICT_ARGS) || code=$$?; \
+	if [ $$code -eq 3 ]; then \
+	  echo "make predict: finished; some files were skipped (exit code 3), the reasons are in $$OUT/skipped.csv"; \
+	  exit 0; \
+	fi; \
+	exit $$code
 
 dev: $(DEV) door ## install everything for working on birdstack, and hang the door
 

@@ -14,6 +14,8 @@ from birdstack.embeddings.engine import EngineError
 if TYPE_CHECKING:
     from torch import nn
 
+    from birdstack.embeddings.saved_network import Widths
+
 OUTPUTS = ("embedding", "logits")
 """What a network gives, in order; the second only if it has classes."""
 
@@ -32,7 +34,11 @@ class BatchedEngine(ABC):
     """
 
     def __init__(
-        self, kind: str, network: nn.Module, input_shape: tuple[int, ...], sizes: Sequence[int]
+        self,
+        kind: str,
+        network: Widths | nn.Module,
+        input_shape: tuple[int, ...],
+        sizes: Sequence[int],
     ) -> None:
         self.name = kind
         self.input_shape = input_shape
@@ -93,13 +99,13 @@ def batches(n_rows: int, sizes: Sequence[int]) -> Iterator[slice]:
             at += size
 
 
-def output_widths(network: nn.Module) -> tuple[int, ...]:
+def output_widths(network: Widths | nn.Module) -> tuple[int, ...]:
     """Length of each output of a network: `(dim,)` or `(dim, n_classes)`."""
     dim, n_classes = int(network.dim), int(network.n_classes)  # type: ignore[arg-type]
     return (dim, n_classes) if n_classes else (dim,)
 
 
-def network_name(network: nn.Module) -> str:
+def network_name(network: Widths | nn.Module) -> str:
     """What a network is called in messages."""
     return str(getattr(network, "name", "") or type(network).__name__)
 

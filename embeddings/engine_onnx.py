@@ -16,17 +16,51 @@ from birdstack.embeddings.model_cache import converted, network_digest, version
 if TYPE_CHECKING:
     from torch import nn
 
+    from birdstack.embeddings.saved_network import Widths
+
 _FILE = "model.onnx"
 
 
-class OnnxEngine(BatchedEngine):
-    """ONNX Runtime. Its session is thread-safe and runs in the calling thread."""
+class SavedOnnx(BatchedEngine):
+    """ONNX Runtime on a model file. Its session is thread-safe, and runs in the calling thread.
+
+    Args:
+        file: of `export.export_onnx`.
+        widths: what the network gives.
+        input_shape: of one window.
+        batch: most windows in one run.
+    """
+
+    def __init__(
+        self, file: Path, widths: Widths | nn.Module, input_shape: tuple[int, ...], batch: int
+    ) -> None:
+        super().__init__("onnxruntime", widths, input_shape, range(batch, 0, -1))
+        runtime: Any = need("onnxruntime", "onnx", "the engine onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = runtime.InferenceSession(
+                file.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its classes derive from nothing narrower
+            raise cannot_convert(network_name(widths), "onnxruntime", error) from error
+        self._names = list(OUTPUTS[: len(self.widths)])
+
+    def _run_batch(self, rows: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        for output, values in zip(
+            outputs, self._session.run(self._names, {INPUT: rows}), strict=True
+        ):
+            output[...] = values
+
+
+class OnnxEngine(SavedOnnx):
+    """ONNX Runtime on a network, which is converted first."""
 
     def __init__(
         self, network: nn.Module, input_shape: tuple[int, ...], batch: int, cache: Path | None
     ) -> None:
-        super().__init__("onnxruntime", network, input_shape, range(batch, 0, -1))
-        runtime: Any = need("onnxruntime", "onnx", "the engine onnxruntime")
+        need("onnxruntime", "onnx", "the engine onnxruntime")
         key = {
             "network": network_digest(network),
             "input_shape": list(input_shape),
@@ -37,22 +71,5 @@ class OnnxEngine(BatchedEngine):
         def convert(folder: Path) -> None:
             (folder / _FILE).write_bytes(export_onnx(network, input_shape))
 
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         with converted(cache, "onnx", key, convert) as folder:
-            try:
-                self._session = runtime.InferenceSession(
-                    (folder / _FILE).read_bytes(),
-                    sess_options=options,
-                    providers=["CPUExecutionProvider"],
-                )
-            except Exception as error:  # its classes derive from nothing narrower
-                raise cannot_convert(network_name(network), "onnxruntime", error) from error
-        self._names = list(OUTPUTS[: len(self.widths)])
-
-    def _run_batch(self, rows: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
-        for output, values in zip(
-            outputs, self._session.run(self._names, {INPUT: rows}), strict=True
-        ):
-            output[...] = values
+            super().__init__(folder / _FILE, network, input_shape, batch)

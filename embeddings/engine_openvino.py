@@ -26,30 +26,39 @@ from birdstack.store.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from birdstack.embeddings.saved_network import Widths
+
 _PRECISION = {"openvino": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
 
 
-class OpenVinoEngine(BatchedEngine):
-    """OpenVINO on the processor.
+class SavedOpenVino(BatchedEngine):
+    """OpenVINO on the processor, from a model on disk.
 
     A model is compiled for each size of batch when it is first met: fixed sizes are 6 to 10 %
     faster than an open one, and no window is padded. Each has as many streams as threads may
     call at once; a call borrows an infer request and runs without the interpreter's lock.
+
+    Args:
+        folder: with the model of `openvino_model.convert_network`; may go once this is made.
+        widths: what the network gives.
+        input_shape: of one window.
+        kind: `openvino`, `openvino-bf16` or `openvino-int8`.
+        batch: most windows in one run.
+        threads: how many threads will call at once.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        folder: Path,
+        widths: Widths | nn.Module,
         input_shape: tuple[int, ...],
         kind: str,
         *,
-        cache: Path | None,
         batch: int,
         threads: int,
-        calibration: np.ndarray | None,
     ) -> None:
-        super().__init__(kind, network, input_shape, halves(batch))
-        self._named = network_name(network)
+        super().__init__(kind, widths, input_shape, halves(batch))
+        self._named = network_name(widths)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[kind],
             "NUM_STREAMS": threads,
@@ -58,30 +67,11 @@ class OpenVinoEngine(BatchedEngine):
         }
         self._compiled: dict[int, _Requests] = {}
         self._compiling = threading.Lock()
-        key: dict[str, Any] = {
-            "network": network_digest(network),
-            "input_shape": list(input_shape),
-            "versions": {name: version(name) for name in ("torch", "openvino")},
-        }
-        if kind == "openvino-int8":
-            if calibration is None:
-                message = "engine openvino-int8: there are no windows to calibrate it with"
-                raise ConfigError(message, remedy="give some hundred prepared windows")
-            told = f"{calibration.dtype} {calibration.shape}".encode() + calibration.tobytes()
-            key["calibration"] = hashlib.sha256(told).hexdigest()
-            key["versions"]["nncf"] = version("nncf")
-
-        def convert(folder: Path) -> None:
-            convert_network(network, input_shape, folder)
-            if calibration is not None and kind == "openvino-int8":
-                from birdstack.embeddings.int8 import quantise  # noqa: PLC0415 - as needed
-
-                quantise(folder, calibration)
-
-        entry = "openvino-int8" if kind == "openvino-int8" else "openvino"
-        with converted(cache, entry, key, convert) as folder:
+        try:
             # the reader keeps the weights mapped, also when the folder is gone
             self._model = core().read_model(folder / MODEL_FILE)
+        except RuntimeError as error:
+            raise cannot_convert(self._named, self.name, error) from error
 
     def _run_batch(self, rows: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
         with self._requests(len(rows)).one() as request:
@@ -105,6 +95,45 @@ class OpenVinoEngine(BatchedEngine):
             return core().compile_model(model, "CPU", self._settings)
         except Exception as error:  # RuntimeError, or a class of its own
             raise cannot_convert(self._named, self.name, error) from error
+
+
+class OpenVinoEngine(SavedOpenVino):
+    """OpenVINO on a network, which is converted first."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, ...],
+        kind: str,
+        *,
+        cache: Path | None,
+        batch: int,
+        threads: int,
+        calibration: np.ndarray | None,
+    ) -> None:
+        key: dict[str, Any] = {
+            "network": network_digest(network),
+            "input_shape": list(input_shape),
+            "versions": {name: version(name) for name in ("torch", "openvino")},
+        }
+        if kind == "openvino-int8":
+            if calibration is None:
+                message = "engine openvino-int8: there are no windows to calibrate it with"
+                raise ConfigError(message, remedy="give some hundred prepared windows")
+            told = f"{calibration.dtype} {calibration.shape}".encode() + calibration.tobytes()
+            key["calibration"] = hashlib.sha256(told).hexdigest()
+            key["versions"]["nncf"] = version("nncf")
+
+        def convert(folder: Path) -> None:
+            convert_network(network, input_shape, folder)
+            if calibration is not None and kind == "openvino-int8":
+                from birdstack.embeddings.int8 import quantise  # noqa: PLC0415 - as needed
+
+                quantise(folder, calibration)
+
+        entry = "openvino-int8" if kind == "openvino-int8" else "openvino"
+        with converted(cache, entry, key, convert) as folder:
+            super().__init__(folder, network, input_shape, kind, batch=batch, threads=threads)
 
 
 class _Requests:

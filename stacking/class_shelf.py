@@ -39,7 +39,15 @@ from birdstack.store.files import open_files
 
 _FORMAT = 1
 _KEY = 12
-_NO_PART = {"workers", "ship", "resamples", "blend", "min_positives", "min_recordings"}
+_NO_PART = {
+    "workers",
+    "ship",
+    "resamples",
+    "blend",
+    "min_positives",
+    "min_recordings",
+    "prior",
+}
 """Settings that change nothing in a layer."""
 
 _SHARED = ("shared_leaves", "shared_trees", "neighbours", "max_extra", "seed")

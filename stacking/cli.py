@@ -12,7 +12,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from birdstack.stacking import cli_evaluate, cli_report, cli_simulate, cli_stack
+from birdstack.stacking import (
+    cli_evaluate,
+    cli_events,
+    cli_export,
+    cli_predict,
+    cli_report,
+    cli_simulate,
+    cli_stack,
+)
 from birdstack.stacking.cli_store import store_app
 from birdstack.stacking.options import ConfigFile, Json, Set, StorePath, reporting
 from birdstack.store.errors import UsageError
@@ -294,7 +302,10 @@ def demo(
 
 app.command(epilog=cli_simulate.EPILOG)(cli_simulate.simulate)
 app.command(epilog=cli_stack.EPILOG)(cli_stack.stack)
+app.command(epilog=cli_export.EPILOG)(cli_export.export)
+app.command(epilog=cli_predict.EPILOG)(cli_predict.predict)
 app.command(epilog=cli_evaluate.EPILOG)(cli_evaluate.evaluate)
+app.command(epilog=cli_events.EPILOG)(cli_events.events)
 app.command(epilog=cli_report.EPILOG)(cli_report.report)
 
 

@@ -50,6 +50,14 @@ def stack(
         str | None,
         typer.Option(help="Views whose columns go along, with commas; none for scores alone."),
     ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(min=0, help="Components of a frozen network's embedding that go along. 0."),
+    ] = None,
+    prior: Annotated[
+        Literal["off", "range"] | None,
+        typer.Option(help="Add how likely a class is at a recording's place, if that pays. off."),
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -126,12 +134,14 @@ def stack(
         "stack.booster": booster,
         "stack.blend": blend,
         "stack.ship": ship,
+        "stack.prior": prior,
         "stack.resamples": resamples,
         "stack.seed": seed,
         "stack.workers": workers,
         "tuning.scope": scope,
         "design.backbones": _listed(backbones),
         "design.views": _listed(views),
+        "design.components": components,
     }
     session = Session.start(store or "birdstack-store", config, setting, flags, as_json=json)
     tuning = None
@@ -142,8 +152,18 @@ def stack(
         message = f"--shard {shard} and --classes {classes}: a job fits one or the other"
         raise UsageError(message, remedy="leave one of them away")
     job = StackJob(
-        out, session.settings.stack, tuning, shelf, shard or classes, require_all=require_all
+        out,
+        session.settings.stack,
+        tuning,
+        shelf,
+        shard or classes,
+        require_all=require_all,
+        prior=session.settings.prior,
     )
+    if table is not None and (components or prior == "range"):
+        what = f"--components {components}" if components else f"--prior {prior}"
+        message = f"{what}: a bare table has neither embeddings nor places"
+        raise UsageError(message, remedy="stack a store, or give columns of your own as x:<name>")
     if table is not None:
         return run_stack_table(session.reporter, table, job, n_folds=folds)
     from birdstack.stacking.run_stack_store import run_stack_store

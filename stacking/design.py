@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from birdstack.stacking.component_pin import ComponentsPin, pin_components
 from birdstack.store.errors import UsageError
 from birdstack.store.keys import WindowGrid
 from birdstack.store.snapshot import Snapshot
@@ -23,12 +24,18 @@ class DesignConfig(BaseModel):
         backbones: names of backbones; empty for all that the store has logits of.
         views: views whose columns go along, `acoustic` (or single groups such as
             `acoustic/indices`) and `place`; each class is given those that move with its score.
+        components: principal components of an embedding that go along, fitted inside folds;
+            0 for none.
+        embedding: backbone whose embedding that is, one frozen network for all recordings;
+            empty for the first of the design that has a view of embeddings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbones: tuple[str, ...] = ()
     views: tuple[str, ...] = ("acoustic",)
+    components: int = Field(default=0, ge=0, le=1024)
+    embedding: str = ""
 
 
 class BackbonePin(BaseModel):
@@ -77,6 +84,7 @@ class Design(BaseModel):
         classes: in order.
         backbones: whose logits are stacked, in order.
         extras: views whose columns go along, in order.
+        components: of an embedding, behind the columns of the views; None for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +93,7 @@ class Design(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     backbones: tuple[BackbonePin, ...] = Field(min_length=1)
     extras: tuple[ColumnPin, ...] = ()
+    components: ComponentsPin | None = None
 
     @property
     def backbone_names(self) -> tuple[str, ...]:
@@ -93,8 +102,9 @@ class Design(BaseModel):
 
     @property
     def extra_names(self) -> tuple[str, ...]:
-        """Names of the extra columns, `<view>:<column>`."""
-        return tuple(f"{pin.view}:{column}" for pin in self.extras for column in pin.columns)
+        """Names of the extra columns, `<view>:<column>`; components last."""
+        names = tuple(f"{pin.view}:{column}" for pin in self.extras for column in pin.columns)
+        return names if self.components is None else (*names, *self.components.names)
 
     @property
     def fold_models(self) -> tuple[int, ...]:
@@ -125,7 +135,16 @@ class Design(BaseModel):
             for pin in self.extras
             for column in pin.columns
         ]
-        return [{**row, "snapshot": version} for row in (*scores, *extras)]
+        pin = self.components
+        made = (
+            []
+            if pin is None
+            else [
+                {"columns": f"x:{name}", "view": pin.view, "recipe": pin.recipe}
+                for name in pin.names
+            ]
+        )
+        return [{**row, "snapshot": version} for row in (*scores, *extras, *made)]
 
     def check(self, snapshot: Snapshot) -> None:
         """Refuse a store whose views or classes are not those of the design.
@@ -160,6 +179,7 @@ class Design(BaseModel):
         return [
             *((pin.view(), pin.recipe) for pin in self.backbones),
             *((pin.view, pin.recipe) for pin in self.extras),
+            *((pin.view, pin.recipe) for pin in (self.components,) if pin is not None),
         ]
 
 
@@ -191,7 +211,13 @@ def plan_design(snapshot: Snapshot, config: DesignConfig) -> Design:
         for n in chosen
     )
     extras = tuple(pin for view in config.views for pin in _columns(snapshot, view))
-    design = Design(grid=snapshot.grid, classes=classes, backbones=pins, extras=extras)
+    design = Design(
+        grid=snapshot.grid,
+        classes=classes,
+        backbones=pins,
+        extras=extras,
+        components=pin_components(snapshot, chosen, config.embedding, config.components),
+    )
     _ = design.fold_models
     return design
 

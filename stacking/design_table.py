@@ -13,10 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from birdstack.stacking.components import Components
 from birdstack.stacking.design import Design
+from birdstack.stacking.design_columns import (
+    component_columns,
+    fit_design_components,
+    fitted_for,
+)
 from birdstack.stacking.stack_table import FOCAL, SIMULATED, SOUNDSCAPES, TEST, StackTable
 from birdstack.store import simulated
-from birdstack.store.errors import UsageError
+from birdstack.store.errors import SchemaError, UsageError
 from birdstack.store.labels import UNKNOWN, LabelsConfig, label_matrix
 from birdstack.store.out_of_fold import assert_out_of_fold
 from birdstack.store.snapshot import Snapshot
@@ -37,8 +43,27 @@ class Scored:
     lacking: Mapping[str, str]
 
 
+def fit_columns(snapshot: Snapshot, design: Design) -> Components | None:
+    """What has to be fitted before the columns of a design can be made; None if nothing has.
+
+    Learnt from are the recordings of `training_table`, fold by fold from the other folds.
+
+    Raises:
+        UsageError: the store is not that of the design, or no recording has all views.
+    """
+    if design.components is None:
+        return None
+    folds, scored = _with_fold(snapshot, design)
+    fold_of = dict(folds.select("recording_id", "fold").iter_rows())
+    fold = np.array([fold_of[name] for name in scored.ids])
+    return fit_design_components(snapshot, design.components, scored.ids, fold)
+
+
 def training_table(
-    snapshot: Snapshot, design: Design, labels: LabelsConfig | None = None
+    snapshot: Snapshot,
+    design: Design,
+    labels: LabelsConfig | None = None,
+    components: Components | None = None,
 ) -> tuple[StackTable, Scored]:
     """Every labelled recording with a fold: out-of-fold scores, labels, groups.
 
@@ -46,20 +71,17 @@ def training_table(
         snapshot: the pinned one.
         design: which columns.
         labels: what a secondary label is worth.
+        components: as `fit_columns` gives them, where the design has any.
 
     Raises:
-        UsageError: the store is not that of the design, or no recording has all views.
+        UsageError: the store is not that of the design, no recording has all views, or the
+            design's components are not given.
         LeakError: a score is not out-of-fold by the snapshot's own tables.
     """
-    design.check(snapshot)
-    folds = snapshot.table("folds").sort("recording_id")
-    scored = _held_by_all(snapshot, design, folds["recording_id"].to_list())
-    if not scored.ids:
-        message = f"{snapshot.files.url}: no recording with a fold has all views of the design"
-        raise UsageError(message, remedy="run birdstack features")
+    folds, scored = _with_fold(snapshot, design)
     for pin in design.backbones:
         assert_out_of_fold(snapshot, pin.view(), scored.ids)
-    table = _table(snapshot, design, scored.ids, None, folds)
+    table = _table(snapshot, design, scored.ids, None, folds=folds, components=components)
     truth = label_matrix(
         window_keys(table, design), snapshot.table("labels"), list(design.classes), labels
     )
@@ -76,7 +98,11 @@ def fresh_recordings(snapshot: Snapshot, design: Design, split: str | None = Non
 
 
 def fresh_table(
-    snapshot: Snapshot, design: Design, ids: Sequence[str], model_fold: int | None
+    snapshot: Snapshot,
+    design: Design,
+    ids: Sequence[str],
+    model_fold: int | None,
+    components: Components | None = None,
 ) -> StackTable:
     """Recordings without a fold, scored by one fold model; all labels unknown.
 
@@ -85,12 +111,14 @@ def fresh_table(
         design: which columns.
         ids: recordings, as `fresh_recordings` has them.
         model_fold: which fold model; None where no backbone has any.
+        components: as they were saved with the stack, where the design has any.
 
     Raises:
-        UsageError: the store is not that of the design.
+        UsageError: the store is not that of the design, or its components are not given.
     """
     design.check(snapshot)
-    return _table(snapshot, design, ids, model_fold, snapshot.table("folds"))
+    folds = snapshot.table("folds")
+    return _table(snapshot, design, ids, model_fold, folds=folds, components=components)
 
 
 def window_keys(table: StackTable, design: Design) -> pl.DataFrame:
@@ -115,6 +143,7 @@ def assemble(
     logits: np.ndarray,
     extra: np.ndarray,
     domain: Sequence[str],
+    places: np.ndarray | None = None,
 ) -> StackTable:
     """A table of windows that nobody has met: no fold, no label.
 
@@ -125,6 +154,8 @@ def assemble(
         logits: `[backbone, window, class]`, by one fold model.
         extra: `[window, column]`, in the order of `design.extra_names`.
         domain: of each recording.
+        places: latitude and longitude of each, `[recording, 2]`, NaN where not known; None
+            where none is. Only a range prior looks at them.
     """
     total = int(np.sum(windows))
     return StackTable(
@@ -140,7 +171,19 @@ def assemble(
         extra_names=design.extra_names,
         domain=tuple(domain),
         computed=design.extra_names,
+        places=places,
     )
+
+
+def _with_fold(snapshot: Snapshot, design: Design) -> tuple[pl.DataFrame, Scored]:
+    """The folds in force, and the recordings with one that all views hold."""
+    design.check(snapshot)
+    folds = snapshot.table("folds").sort("recording_id")
+    scored = _held_by_all(snapshot, design, folds["recording_id"].to_list())
+    if not scored.ids:
+        message = f"{snapshot.files.url}: no recording with a fold has all views of the design"
+        raise UsageError(message, remedy="run birdstack features")
+    return folds, scored
 
 
 def _table(
@@ -148,8 +191,13 @@ def _table(
     design: Design,
     ids: Sequence[str],
     model_fold: int | None,
+    *,
     folds: pl.DataFrame,
+    components: Components | None,
 ) -> StackTable:
+    components = fitted_for(design, components)
+    place = {name: (fold, group) for name, fold, group in folds.iter_rows()}
+    fold = np.array([place.get(name, (NO_FOLD, None))[0] for name in ids], dtype=np.int64)
     counts: np.ndarray | None = None
     layers = []
     for pin in design.backbones:
@@ -161,8 +209,11 @@ def _table(
         snapshot.matrix({pin.view: list(pin.columns)}, recordings=ids).values
         for pin in design.extras
     ]
+    if components is not None and design.components is not None:
+        made, windows = component_columns(snapshot, design.components, components, ids, fold)
+        _refuse_other_windows(design.components.view, ids, windows, counts)
+        columns.append(made)
     extra = np.concatenate(columns, axis=1) if columns else np.empty((0, 0), np.float32)
-    place = {name: (fold, group) for name, fold, group in folds.iter_rows()}
     table = assemble(
         design,
         ids,
@@ -170,11 +221,26 @@ def _table(
         logits=np.stack(layers),
         extra=extra,
         domain=_domains(snapshot, ids, place),
+        places=_places(snapshot, ids),
     )
-    return table.placed(
-        np.array([place.get(name, (NO_FOLD, None))[0] for name in ids], dtype=np.int64),
-        [place.get(name, (None, name))[1] for name in ids],
-    )
+    return table.placed(fold, [place.get(name, (None, name))[1] for name in ids])
+
+
+def _refuse_other_windows(
+    view: str, ids: Sequence[str], found: np.ndarray, wanted: np.ndarray
+) -> None:
+    if not np.array_equal(found, wanted):
+        at = int(np.argmax(found != wanted))
+        message = f"view {view!r} has {found[at]} windows of {ids[at]!r}, the logits {wanted[at]}"
+        raise SchemaError(message, remedy="run birdstack features again")
+
+
+def _places(snapshot: Snapshot, ids: Sequence[str]) -> np.ndarray:
+    """Latitude and longitude, float64 `[recording, 2]`; NaN where not known."""
+    rows = snapshot.table("recordings").select("recording_id", "latitude", "longitude")
+    known = {name: pair for name, *pair in rows.iter_rows()}
+    pairs = [[np.nan if v is None else v for v in known[name]] for name in ids]
+    return np.array(pairs, dtype=np.float64).reshape(len(ids), 2)
 
 
 def _held_by_all(
@@ -182,6 +248,7 @@ def _held_by_all(
 ) -> Scored:
     views = {pin.view(k) for pin in design.backbones for k in fold_models or (None,)}
     views |= {pin.view for pin in design.extras}
+    views |= set() if design.components is None else {design.components.view}
     lacking: dict[str, str] = {}
     for view in sorted(views):
         held = snapshot.covered(view)

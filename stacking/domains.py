@@ -20,6 +20,8 @@ from birdstack.stacking.estimates import (
 from birdstack.stacking.stack_table import FOCAL, SIMULATED, SOUNDSCAPES, TEST, StackTable
 
 TABLE = "table"
+WITHOUT_PRIOR = "without_prior"
+"""Scores of what is shipped without the range prior, where one was asked for."""
 
 TITLES = {
     TABLE: "all windows of the table",
@@ -82,7 +84,9 @@ class Domain:
         many = affordable(self.table, self.rows, resamples)
         domain = DomainDraws(self.table, self.rows, resamples=many, seed=seed)
         draws = {name: domain.of(scores) for name, scores in self.scores.items()}
-        shipped = draws.pop("shipped")
+        shipped = draws["shipped"]
+        if WITHOUT_PRIOR not in draws:  # what is shipped has a row of its own already
+            del draws["shipped"]
         return {
             **self.summary(),
             "rows": estimate_rows(draws, fresh=self.fresh),

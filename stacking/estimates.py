@@ -25,9 +25,10 @@ _TITLES = {
     "logistic": "L2 logistic",
     "chosen": "control chosen inside folds",
     "stack": "stack",
+    "without_prior": "shipped without prior",
     "shipped": "shipped",
 }
-_NESTED = {"stack", "chosen", "shipped"}
+_NESTED = {"stack", "chosen", "without_prior", "shipped"}
 _WORK, _FEWEST = 2e10, 200
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -58,7 +58,12 @@ def make_extractors(
     )
     extractors: list[Extractor[Any]] = []
     if acoustic.groups:
-        extractors.append(_acoustic(acoustic, settings, source, grid, networks))
+        pictures = [] if networks is None else networks.shared_pictures()
+        shelf = None if networks is None else networks.shelf
+        how = settings.views.implementation
+        extractors.append(
+            acoustic_extractor(acoustic, how, source, grid, pictures=pictures, shelf=shelf)
+        )
     if PLACE in only or (not only and settings.views.place):
         extractors.append(PlaceExtractor(grid, settings.place))
     if networks is not None:
@@ -66,25 +71,36 @@ def make_extractors(
     return extractors
 
 
-def _acoustic(
+def acoustic_extractor(
     config: AcousticConfig,
-    settings: Settings,
+    implementation: Literal["fused", "reference"],
     source: AudioSource,
     grid: WindowGrid,
-    networks: Networks | None,
+    *,
+    pictures: Sequence[MelInput] = (),
+    shelf: InputShelf | None = None,
 ) -> AcousticExtractor:
-    if settings.views.implementation != "fused":
+    """What fills the acoustic views; it draws a network's picture too where one transform serves.
+
+    Args:
+        config: what to measure.
+        implementation: `fused` or `reference`.
+        source: whose sound it will hear.
+        grid: how recordings are cut.
+        pictures: that networks take.
+        shelf: where they find them; None if no network hears.
+    """
+    if implementation != "fused":
         return AcousticExtractor(config, source.recipe, grid)
     front_end = FrontEnd.of(config, source.config.sample_rate_hz)
-    pictures = networks.shared_pictures() if networks is not None else []
     drawn = [
         each
         for each in pictures
         if each.config.precision == "float64" and each.config.front_end() == front_end
     ]
-    if networks is None or not drawn:
+    if shelf is None or not drawn:
         return FastAcousticExtractor(config, source.recipe, grid)
-    return _DrawingAcoustic(config, source.recipe, grid, drawn[0], networks.shelf)
+    return _DrawingAcoustic(config, source.recipe, grid, drawn[0], shelf)
 
 
 class _DrawingAcoustic(FastAcousticExtractor):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from birdstack.stacking.controls import BY_NAME, CONTROLS, Material
+from birdstack.stacking.domains import WITHOUT_PRIOR
 from birdstack.stacking.stack_table import StackTable
 from birdstack.stacking.stacker import Stacker
 
@@ -41,6 +42,7 @@ def fresh_scores(
     learnt = {name: BY_NAME[name].learn(material, training.judged) for name in names}
     sums: dict[str, np.ndarray] = {}
     count = 0
+    last: StackTable | None = None
     for model_fold, table in tables:
         fresh = Material(table, stacker.shipped_.spread)
         found = {name: BY_NAME[name].score(fresh, learnt[name]) for name in names}
@@ -50,10 +52,14 @@ def fresh_scores(
         for name, one in found.items():
             sums[name] = one.astype(np.float64) + sums.get(name, 0.0)
         count += 1
+        last = table
         advance()
+    assert last is not None, "there is one network at least"
     scores = {name: (total / count).astype(np.float32) for name, total in sums.items()}
-    scores["shipped"] = scores["stack" if stacker.shipped_.what == "stack" else "chosen"]
-    return scores
+    alone = scores["stack" if stacker.shipped_.what == "stack" else "chosen"]
+    if stacker.without_prior_ is not None:
+        scores[WITHOUT_PRIOR] = alone
+    return {**scores, "shipped": stacker.shipped_.placed(alone, last)}
 
 
 def mean_logits(tables: Iterable[FoldTable]) -> dict[str, np.ndarray]:

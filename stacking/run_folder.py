@@ -54,7 +54,19 @@ def claim(folder: Path) -> None:
     if not folder.exists():
         return
     there = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    ours = {RUN, SCORES, OOF, STACK, WINDOWS, "work", "study.log", "report.html", "report.json", "report.csv"}
+    ours = {
+        RUN,
+        SCORES,
+        OOF,
+        STACK,
+        WINDOWS,
+        "work",
+        "bundle",
+        "study.log",
+        "report.html",
+        "report.json",
+        "report.csv",
+    }
     strange = [name for name in there if name not in ours]
     if there and RUN not in there and SCORES not in there and strange:
         message = f"--out {folder}: holds {strange[0]!r}, and no earlier run"

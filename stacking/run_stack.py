@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 
 from birdstack.stacking.class_shelf import ClassShelf
+from birdstack.stacking.components import Components
 from birdstack.stacking.console import Reporter, counted
 from birdstack.stacking.controls import BY_NAME, Material, out_of_fold
-from birdstack.stacking.domains import TABLE, Domain
+from birdstack.stacking.domains import TABLE, WITHOUT_PRIOR, Domain
 from birdstack.stacking.leak_checks import check_table
 from birdstack.stacking.options import DONE
+from birdstack.stacking.range_prior import RangePriorConfig
 from birdstack.stacking.run_folder import (
     FORMAT,
     OOF,
@@ -53,6 +55,7 @@ class StackJob:
         shelf: folder or `s3://` address where finished layers are kept; `work` in `out`.
         part: `2/5` or names of classes with commas: only fit their layers onto the shelf.
         require_all: refuse to fit what other jobs have not put on the shelf.
+        prior: how a range prior is counted, where `settings.prior` asks for one.
     """
 
     out: Path
@@ -61,6 +64,7 @@ class StackJob:
     shelf: str | None = None
     part: str | None = None
     require_all: bool = False
+    prior: RangePriorConfig = field(default_factory=RangePriorConfig)
 
     @property
     def shelf_place(self) -> str:
@@ -153,6 +157,7 @@ def fit_stacker(reporter: Reporter, table: StackTable, job: StackJob) -> Fitted:
             shelf=shelf,
             by_class=None if tuned is None else tuned.by_class,
             require_all=job.require_all,
+            prior=job.prior,
         )
     return Fitted(stacker, tuned)
 
@@ -193,7 +198,10 @@ def fit_part(reporter: Reporter, table: StackTable, job: StackJob) -> int:
 
 def shipped_scores(stacker: Stacker) -> dict[str, np.ndarray]:
     """Out-of-fold scores of everything, and those of what is shipped."""
-    return {**stacker.scores_, "shipped": stacker.nested_}
+    scores = dict(stacker.scores_)
+    if stacker.without_prior_ is not None:
+        scores[WITHOUT_PRIOR] = stacker.without_prior_
+    return {**scores, "shipped": stacker.nested_}
 
 
 def finish(
@@ -207,6 +215,7 @@ def finish(
     made_from: Mapping[str, Any],
     places: pl.DataFrame | None = None,
     design: str | None = None,
+    components: Components | None = None,
 ) -> int:
     """Judge, write the run's folder and show what came out. Returns the exit code."""
     stacker, out = fitted.stacker, job.out
@@ -220,7 +229,8 @@ def finish(
             estimates[domain.name] = domain.estimates(settings.resamples, settings.seed)
     tuning = None if fitted.tuned is None else _told_of_tuning(fitted.tuned)
     report = {**told, "tuning": tuning, **stacker.report_, "domains": estimates}
-    save_stack(stacker.shipped_, out / STACK, made_from={**made_from, **about})
+    shipped = replace(stacker.shipped_, components=components)
+    save_stack(shipped, out / STACK, made_from={**made_from, **about})
     if design is not None:
         write_whole(out / STACK / "design.json", lambda path: path.write_text(design, "utf-8"))
     write_domains(out, domains, places)

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from birdstack.stacking.components import Components
 from birdstack.stacking.console import Reporter, counted
 from birdstack.stacking.design import Design, plan_design
 from birdstack.stacking.design_table import (
     Scored,
+    fit_columns,
     fresh_recordings,
     fresh_table,
     training_table,
@@ -66,11 +68,12 @@ def run_stack_store(
     claim(job.out)
     snapshot = store.snapshot(at)
     design = plan_design(snapshot, session.settings.design)
-    table, scored = training_table(snapshot, design, session.settings.labels)
+    components = fit_columns(snapshot, design)
+    table, scored = training_table(snapshot, design, session.settings.labels, components)
     _tell(reporter, snapshot, design, table, scored)
     if job.part is not None:
         return fit_part(reporter, table, job)
-    unmet = _Unmet.of(snapshot, design, truth)
+    unmet = _Unmet.of(snapshot, design, components, truth)
     fitted = fit_stacker(reporter, table, job)
     domains = _known_domains(table, design, fitted)
     if unmet is not None:
@@ -94,6 +97,7 @@ def run_stack_store(
         made_from={},
         places=snapshot.table("recordings").select("recording_id", *_PLACES),
         design=json.dumps(design.model_dump(mode="json"), indent=1) + "\n",
+        components=components,
     )
 
 
@@ -157,6 +161,7 @@ class _Unmet:
     Attributes:
         snapshot: that they are read from.
         design: which columns.
+        components: that some of them are made by; None for none.
         ids: the recordings.
         keys: of their windows.
         labels: `[window, class]`; None where nobody gave any.
@@ -164,12 +169,19 @@ class _Unmet:
 
     snapshot: Snapshot
     design: Design
+    components: Components | None
     ids: list[str]
     keys: pl.DataFrame
     labels: np.ndarray | None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, design: Design, truth: Path | None) -> _Unmet | None:
+    def of(
+        cls,
+        snapshot: Snapshot,
+        design: Design,
+        components: Components | None,
+        truth: Path | None,
+    ) -> _Unmet | None:
         """Those of a snapshot, None if there are none.
 
         Labels are read before anything is fitted: a wrong table should not cost an hour.
@@ -184,14 +196,15 @@ class _Unmet:
                 message = f"--truth {truth}: {snapshot.files.url} has no test soundscape"
                 raise UsageError(message, remedy="ingest and hear them, or leave --truth away")
             return None
-        keys = window_keys(_first_table(snapshot, design, ids), design)
+        keys = window_keys(_first_table(snapshot, design, components, ids), design)
         if truth is None:
-            return cls(snapshot, design, ids, keys, None)
+            return cls(snapshot, design, components, ids, keys, None)
         _refuse_copies(snapshot, ids)
         from birdstack.stacking.row_ids import read_truth, row_ids  # noqa: PLC0415 - as needed
 
         rows = row_ids(keys["recording_id"].to_list(), keys["end_s"].to_list())
-        return cls(snapshot, design, ids, keys, read_truth(truth, design.classes, rows))
+        labels = read_truth(truth, design.classes, rows)
+        return cls(snapshot, design, components, ids, keys, labels)
 
     def domain(self, reporter: Reporter, training: StackTable, fitted: Fitted) -> Domain:
         """Scores by what was fitted on each fold model's, averaged."""
@@ -206,7 +219,7 @@ class _Unmet:
                 advance=lambda: advance(next(done), len(models), ""),
             )
         mean = mean_logits(self._tables())
-        table = _first_table(self.snapshot, self.design, self.ids)
+        table = _first_table(self.snapshot, self.design, self.components, self.ids)
         table = table.scored(np.stack([mean[name] for name in table.backbones]))
         table = table if self.labels is None else table.with_truth(self.labels)
         rows = np.ones(table.n_windows, dtype=bool)
@@ -214,7 +227,10 @@ class _Unmet:
 
     def _tables(self) -> Iterator[FoldTable]:
         for model_fold in self.design.fold_models or (None,):
-            yield model_fold, fresh_table(self.snapshot, self.design, self.ids, model_fold)
+            yield (
+                model_fold,
+                fresh_table(self.snapshot, self.design, self.ids, model_fold, self.components),
+            )
 
 
 def _refuse_copies(snapshot: Snapshot, judged: list[str]) -> None:
@@ -230,8 +246,11 @@ def _refuse_copies(snapshot: Snapshot, judged: list[str]) -> None:
     )
 
 
-def _first_table(snapshot: Snapshot, design: Design, ids: list[str]) -> StackTable:
-    return fresh_table(snapshot, design, ids, next(iter(design.fold_models), None))
+def _first_table(
+    snapshot: Snapshot, design: Design, components: Components | None, ids: list[str]
+) -> StackTable:
+    model_fold = next(iter(design.fold_models), None)
+    return fresh_table(snapshot, design, ids, model_fold, components)
 
 
 def _pin(store: Store, snapshot: Snapshot, out: Path) -> str:

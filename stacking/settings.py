@@ -13,6 +13,7 @@ from birdstack.features.acoustic_config import AcousticConfig
 from birdstack.features.audio import AudioConfig
 from birdstack.features.place import PlaceConfig
 from birdstack.stacking.design import DesignConfig
+from birdstack.stacking.range_prior import RangePriorConfig
 from birdstack.stacking.stack_settings import StackSettings
 from birdstack.stacking.tuning import TuningSettings
 from birdstack.store.folds import FoldsConfig
@@ -54,6 +55,7 @@ class Settings(BaseModel):
         train: how whole networks are trained.
         design: what a stack learns from.
         stack: how a stack is fitted.
+        prior: how a range prior is counted, where `stack.prior` asks for one.
         tuning: what a search for settings of the stack goes through, and for how long.
         run: how a run is carried out; changes no number.
     """
@@ -73,5 +75,6 @@ class Settings(BaseModel):
     train: TrainConfig = TrainConfig()
     design: DesignConfig = DesignConfig()
     stack: StackSettings = StackSettings()
+    prior: RangePriorConfig = RangePriorConfig()
     tuning: TuningSettings = TuningSettings()
     run: RunConfig = RunConfig()

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from birdstack.stacking.components import Components
 from birdstack.stacking.controls import BY_NAME, Material
 from birdstack.stacking.fold_scales import Spread
+from birdstack.stacking.place_prior import PlacePrior
 from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_table import StackTable
 from birdstack.store.errors import UsageError
@@ -27,6 +29,8 @@ class Shipped:
         what: `stack`, or the name of the control.
         learnt: by the control.
         stack: the stack, where that is shipped.
+        prior: of a recording's place, added last; None for none.
+        components: of an embedding, by which some of the extra columns are made; None for none.
     """
 
     backbones: tuple[str, ...]
@@ -36,6 +40,8 @@ class Shipped:
     what: str
     learnt: Mapping[str, Any]
     stack: StackModel | None
+    prior: PlacePrior | None = None
+    components: Components | None = None
 
     def predict(
         self,
@@ -61,8 +67,19 @@ class Shipped:
         self._check(table)
         material = Material(table, self.spread)
         if self.stack is not None:
-            return self.stack.score(material, advance, held=held)
-        return np.asarray(BY_NAME[self.what].score(material, self.learnt), dtype=np.float32)
+            scores = self.stack.score(material, advance, held=held)
+        else:
+            scores = np.asarray(BY_NAME[self.what].score(material, self.learnt), dtype=np.float32)
+        return self.placed(scores, table)
+
+    def placed(self, scores: np.ndarray, table: StackTable) -> np.ndarray:
+        """Scores of new recordings with the prior of their places, if one is shipped.
+
+        Args:
+            scores: of the stack or control alone, `[window, class]`.
+            table: whose `places` count; rows of an unknown one stay bit-equal.
+        """
+        return scores if self.prior is None else self.prior.added(scores, table)
 
     def _check(self, table: StackTable) -> None:
         pairs = {

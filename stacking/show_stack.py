@@ -22,6 +22,7 @@ def show_report(reporter: Reporter, report: Mapping[str, Any]) -> None:
     shipped = report["shipped"]
     reporter.say(f"shipped: {shipped['title']}: {shipped['why']}")
     _side_by_side(reporter, shipped, domains)
+    _prior(reporter, report.get("prior"))
     for line in fallback_lines(report):
         reporter.say(line)
     if report["alarms"]:
@@ -31,6 +32,26 @@ def show_report(reporter: Reporter, report: Mapping[str, Any]) -> None:
             f"the mean of backbones, e.g. {worst['class']} ({worst['stack_auc']:.3f} against "
             f"{worst['mean_auc']:.3f})"
         )
+
+
+def _prior(reporter: Reporter, prior: Mapping[str, Any] | None) -> None:
+    """What a range prior brings, at which weight, and why."""
+    if prior is None:
+        return
+    if "difference" in prior:
+        gain = f"{prior['difference']['value']:+.4f} {_between(prior['difference'], sign='+')}"
+        counts = f"{counted(prior['windows'], 'window')}, "
+        counts += counted(prior["recordings"], "recording")
+        reporter.table(
+            f"range prior, judged on {prior['judged_on']} ({counts}): macro AUC, fold-nested",
+            ["scores", "macro AUC", "interval", "gain"],
+            [
+                ("shipped without prior", *_figure(prior["without"]), ""),
+                ("shipped with prior", *_figure(prior["with"]), gain),
+            ],
+        )
+    weights = ", ".join(f"{weight:g}" for weight in prior["by_fold"].values())
+    reporter.say(f"{prior['why']}" + (f"; chosen without each fold: {weights}" if weights else ""))
 
 
 def fallback_lines(report: Mapping[str, Any]) -> list[str]:

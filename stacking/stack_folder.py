@@ -6,6 +6,8 @@ DIR/
   weights.json             all numbers but the trees'; floats as Python writes them, exact
   boosters/shared-<fold>.txt|json      LightGBM's text or XGBoost's JSON
   boosters/class-<number>-<fold>.txt|json
+  prior.zip                counts of a range prior, where one is shipped (`parcel`)
+  components.zip           components of an embedding, where columns are made of them
 ```
 
 Reading it back gives bit-equal predictions.
@@ -26,8 +28,12 @@ import numpy as np
 
 from birdstack.stacking import model_json
 from birdstack.stacking.class_columns import ColumnPlan
+from birdstack.stacking.components import Components
 from birdstack.stacking.fold_scales import Spread
 from birdstack.stacking.model_json import BOOSTERS, array, plain
+from birdstack.stacking.parcel import Parcel, packed, unpacked
+from birdstack.stacking.place_prior import PlacePrior
+from birdstack.stacking.range_prior import RangePrior, RangePriorConfig
 from birdstack.stacking.shipped import Shipped
 from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_settings import StackSettings
@@ -35,6 +41,7 @@ from birdstack.store.errors import CorruptError, FormatVersionError, UsageError
 
 FORMAT = 1
 _INDEX, _WEIGHTS = "stack.json", "weights.json"
+_PRIOR, _COMPONENTS = "prior.zip", "components.zip"
 _VERSIONS = ("birdstack", "numpy", "lightgbm", "xgboost-cpu")
 
 
@@ -65,8 +72,9 @@ def save_stack(
         "stack": None if shipped.stack is None else _stack(shipped.stack, texts),
     }
     texts[_WEIGHTS] = json.dumps(plain(weights), allow_nan=False)
-    for name, text in texts.items():
-        (aside / name).write_text(text, "utf-8", newline="")
+    files = {name: text.encode() for name, text in texts.items()} | _parcels(shipped)
+    for name, data in files.items():
+        (aside / name).write_bytes(data)
     index = {
         "format": FORMAT,
         "what": shipped.what,
@@ -75,7 +83,7 @@ def save_stack(
         "extra_names": shipped.extra_names,
         "made_from": dict(made_from or {}),
         "versions": {name: metadata.version(name) for name in _VERSIONS if _installed(name)},
-        "files": {name: _digest(text.encode()) for name, text in sorted(texts.items())},
+        "files": {name: _digest(data) for name, data in sorted(files.items())},
     }
     (aside / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
     if folder.exists():
@@ -106,7 +114,13 @@ def load_stack(folder: str | Path) -> Shipped:
     if version > FORMAT:
         message = f"{path}: format {version}, this birdstack reads up to {FORMAT}"
         raise FormatVersionError(message, remedy="update birdstack")
-    texts = {name: _read(folder / name, digest) for name, digest in files.items()}
+    found = {name: _read(folder / name, digest) for name, digest in files.items()}
+    parcels = {
+        name: unpacked(found.pop(name), str(folder / name))
+        for name in (_PRIOR, _COMPONENTS)
+        if name in found
+    }
+    texts = {name: data.decode("utf-8") for name, data in found.items()}
     weights = json.loads(texts[_WEIGHTS])
     spread = Spread(*(array(weights["spread"][key]) for key in ("centre", "scale", "grid")))
     return Shipped(
@@ -117,7 +131,28 @@ def load_stack(folder: str | Path) -> Shipped:
         index["what"],
         weights["learnt"],
         None if weights["stack"] is None else _stack_back(weights["stack"], texts),
+        _prior_back(parcels[_PRIOR]) if _PRIOR in parcels else None,
+        Components.from_arrays(parcels[_COMPONENTS].arrays) if _COMPONENTS in parcels else None,
     )
+
+
+def _parcels(shipped: Shipped) -> dict[str, bytes]:
+    """What is made of arrays alone, by the name of its file."""
+    found: dict[str, bytes] = {}
+    if shipped.prior is not None:
+        prior = shipped.prior.prior
+        index = {"weight": shipped.prior.weight, "config": prior.config.model_dump(mode="json")}
+        arrays = {**prior.arrays(), "scale": shipped.prior.scale}
+        found[_PRIOR] = packed(Parcel(index, {}, arrays))
+    if shipped.components is not None:
+        found[_COMPONENTS] = packed(Parcel({}, {}, shipped.components.arrays()))
+    return found
+
+
+def _prior_back(parcel: Parcel) -> PlacePrior:
+    config = RangePriorConfig.model_validate(parcel.index["config"])
+    counts = RangePrior.from_arrays(parcel.arrays, config)
+    return PlacePrior(counts, float(parcel.index["weight"]), parcel.arrays["scale"])
 
 
 def _stack(stack: StackModel, texts: dict[str, str]) -> dict[str, Any]:
@@ -163,7 +198,7 @@ def _spread(spread: Spread) -> dict[str, Any]:
     return {"centre": spread.centre, "scale": spread.scale, "grid": spread.grid}
 
 
-def _read(path: Path, digest: str) -> str:
+def _read(path: Path, digest: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -172,7 +207,7 @@ def _read(path: Path, digest: str) -> str:
     if _digest(data) != digest:
         message = f"{path}: its bytes are not those that were written"
         raise CorruptError(message, remedy="fit the stack again, or restore the folder")
-    return data.decode("utf-8")
+    return data
 
 
 def _digest(data: bytes) -> str:

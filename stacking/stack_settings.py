@@ -15,6 +15,8 @@ class StackSettings(BaseModel):
         blend: of residual booster and logistic: `equal`, or `global`, greedy weights that
             are the same for all classes.
         ship: `auto` holds the ship rule; `stack` and `control` force one of the two.
+        prior: `range` adds how much likelier a class is at a recording's place than overall to
+            what is shipped, at one weight that is chosen inside folds; `off` adds nothing.
         leaves: leaves of a tree of the per-class boosters.
         learning_rate: of the per-class boosters.
         trees: numbers of trees that are tried, read off one fit.
@@ -41,6 +43,7 @@ class StackSettings(BaseModel):
     booster: Literal["lightgbm", "xgboost"] = "lightgbm"
     blend: Literal["equal", "global"] = "equal"
     ship: Literal["auto", "stack", "control"] = "auto"
+    prior: Literal["off", "range"] = "off"
     leaves: int = Field(default=14, ge=2, le=256)
     learning_rate: float = Field(default=0.1, gt=0, le=1)
     trees: tuple[int, ...] = Field(default=(25, 50, 100), min_length=1)

@@ -41,6 +41,8 @@ class StackTable:
             nobody knows.
         computed: names of extra columns that were computed from sound or place alone: none of
             them can be a label in disguise.
+        places: latitude and longitude in degrees, float64 `[recording, 2]`, NaN where not
+            known; None where no place is known.
 
     Raises:
         SchemaError: shapes do not fit.
@@ -59,6 +61,7 @@ class StackTable:
     window_index: np.ndarray | None = None
     domain: Sequence[str] | None = None
     computed: tuple[str, ...] = ()
+    places: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count, total = len(self.recording_ids), int(np.sum(self.windows))
@@ -71,6 +74,8 @@ class StackTable:
         }
         if self.extra_names:
             wanted["extra"] = (np.shape(self.extra), (total, len(self.extra_names)))
+        if self.places is not None:
+            wanted["places"] = (np.shape(self.places), (count, 2))
         for name, (found, needed) in wanted.items():
             if found != needed:
                 message = f"stack table: {name} must have shape {needed}, got {found}"
@@ -155,6 +160,7 @@ class StackTable:
             domain=None
             if self.domain is None
             else [name for name, keep in zip(self.domain, kept, strict=True) if keep],
+            places=None if self.places is None else self.places[kept],
         )
 
     def with_truth(self, truth: np.ndarray) -> StackTable:

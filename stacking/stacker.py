@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from birdstack.stacking.bootstrap import AucDraws
+from birdstack.stacking.choose_prior import choose_prior
 from birdstack.stacking.class_layers import ByClass
 from birdstack.stacking.class_shelf import ClassShelf
 from birdstack.stacking.controls import CONTROLS, Material
@@ -25,6 +26,7 @@ from birdstack.stacking.estimates import (
 from birdstack.stacking.fit_stack import FittedStack, fit_stack
 from birdstack.stacking.guards import Verdict, collapsed, fallbacks_as_dict, verdict
 from birdstack.stacking.leak_checks import check_table
+from birdstack.stacking.range_prior import RangePriorConfig
 from birdstack.stacking.select_control import Choice, all_scores, choose_control
 from birdstack.stacking.shipped import Shipped
 from birdstack.stacking.stack_model import StackModel
@@ -53,6 +55,7 @@ class Stacker:
         oof_: grouped out-of-fold scores of what is shipped, `[window, class]`; choices made
             on all folds.
         nested_: likewise, with the choices for a fold made on the other folds: the honest ones.
+        without_prior_: `nested_` without the range prior; None if none was asked for.
         report_: every control and the stack with intervals, JSON-able.
         choice_: the control chosen.
         verdict_: the ship rule's; None if no stack was fitted.
@@ -63,6 +66,7 @@ class Stacker:
     scores_: dict[str, np.ndarray]
     oof_: np.ndarray
     nested_: np.ndarray
+    without_prior_: np.ndarray | None
     report_: dict[str, Any]
     choice_: Choice
     verdict_: Verdict | None
@@ -73,6 +77,7 @@ class Stacker:
         booster: str = "lightgbm",
         blend: str = "equal",
         ship: str = "auto",
+        prior: str = "off",
         leaves: int = 14,
         learning_rate: float = 0.1,
         trees: tuple[int, ...] = (25, 50, 100),
@@ -95,6 +100,7 @@ class Stacker:
         self.booster = booster
         self.blend = blend
         self.ship = ship
+        self.prior = prior
         self.leaves = leaves
         self.learning_rate = learning_rate
         self.trees = trees
@@ -161,6 +167,7 @@ class Stacker:
         shelf: ClassShelf | None = None,
         by_class: ByClass | None = None,
         require_all: bool = False,
+        prior: RangePriorConfig | None = None,
     ) -> Self:
         """Fit controls and stack on out-of-fold scores, and choose between them.
 
@@ -171,6 +178,7 @@ class Stacker:
             shelf: where finished layers are taken from and put; None to fit everything.
             by_class: settings of single classes, as `Tuned.by_class` has them.
             require_all: refuse rather than fit a class that is not on the shelf.
+            prior: how a range prior is counted, where the parameter `prior` asks for one.
 
         Raises:
             ConfigError: a parameter does not fit.
@@ -195,7 +203,7 @@ class Stacker:
                 by_class=by_class,
                 require_all=require_all,
             )
-        self._decide(material, scores, stack, settings)
+        self._decide(material, scores, stack, settings, prior or RangePriorConfig())
         self.report_["findings"] = [finding.as_dict() for finding in findings]
         return self
 
@@ -216,6 +224,7 @@ class Stacker:
         scores: Mapping[str, np.ndarray],
         stack: FittedStack | None,
         settings: StackSettings,
+        counting: RangePriorConfig,
     ) -> None:
         table = material.table
         judged = table.judged
@@ -235,7 +244,20 @@ class Stacker:
             if self.verdict_.shipped == "stack":
                 same, honest = stack.same_data, "stack"
         draws = {name: domain.of(values) for name, values in self.scores_.items()}
-        self.oof_, self.nested_ = same, self.scores_[honest]
+        self.oof_, self.nested_, self.without_prior_ = same, self.scores_[honest], None
+        placed, ours = None, draws[honest]
+        if settings.prior == "range":
+            placed = choose_prior(
+                table,
+                same,
+                self.nested_,
+                counting,
+                resamples=settings.resamples,
+                seed=settings.seed,
+            )
+            self.without_prior_ = self.nested_
+            self.oof_, self.nested_ = placed.same, placed.nested
+            ours = domain.of(self.nested_)
         what = "stack" if honest == "stack" else self.choice_.control.name
         self.stack_ = None if stack is None else stack.model
         self.shipped_ = Shipped(
@@ -246,10 +268,12 @@ class Stacker:
             what,
             dict(self.choice_.learnt) if honest == "chosen" else {},
             self.stack_ if honest == "stack" else None,
+            None if placed is None else placed.shipped,
         )
         self.report_ = {
             "rows": estimate_rows(draws),
-            "shipped": self._shipped(draws[honest], domain.of(same), what),
+            "shipped": self._shipped(ours, domain.of(self.oof_), what),
+            "prior": None if placed is None else placed.report,
             "verdict": None if self.verdict_ is None else self.verdict_.as_dict(),
             "control": {
                 "chosen": self.choice_.control.name,
@@ -257,7 +281,7 @@ class Stacker:
                 "by_fold": {str(k): v for k, v in self.choice_.by_fold.items()},
             },
             **_told_of_stack(table, stack, scores["mean"]),
-            "by_class": class_rows(table, judged, draws[honest], draws[MUST_BEAT]),
+            "by_class": class_rows(table, judged, ours, draws[MUST_BEAT]),
             "settings": settings.model_dump(mode="json"),
             "data": {
                 "windows": table.n_windows,

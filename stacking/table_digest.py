@@ -15,7 +15,7 @@ import numpy as np
 
 from birdstack.stacking.stack_table import StackTable
 
-_NAMES_ALONE = ("recording_ids", "groups")
+_NAMES_ALONE = ("recording_ids", "groups", "places")
 """What a table holds besides, and no fit looks at."""
 
 _ROOTS = ("class_layers", "stack_model")
@@ -29,8 +29,8 @@ _LIBRARIES = ("numpy", "scipy", "lightgbm", "xgboost-cpu", "xgboost")
 def table_digest(table: StackTable) -> str:
     """SHA-256, in hexadecimal, of a table's scores, labels, folds, stretches and columns.
 
-    Names of recordings do not enter, nor do groups: where the folds are the same, no fit looks
-    at them.
+    Names of recordings do not enter, nor do groups and places: where the folds are the same, no
+    fit of a layer looks at them (a range prior is counted behind all layers).
     """
     hashed = hashlib.sha256()
     for each in fields(table):

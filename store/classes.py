@@ -117,7 +117,7 @@ def read_names(path: Path, *, max_bytes: int = 1 << 26) -> dict[str, tuple[str |
             return [None] * table.frame.height
         return [text.strip() or None for text in table.frame[name].to_list()]
 
-    labels = column(_LABEL_COLUMN, "species_code", "ebird_code")
+    labels = column(_LABEL_COLUMN, "species_code", "ebird_code", "label")
     if not any(labels):
         what = f"no column of labels (primary_label or SPECIES_CODE); found {listed(table.columns)}"
         raise table_fault(path.name, "missing_column", what, "add the column of labels")

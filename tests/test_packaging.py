@@ -58,9 +58,8 @@ def test_the_wheel_holds_exactly_the_rooms(wheel: zipfile.ZipFile) -> None:
     expected = {
         f"birdstack/{name}"
         for name in _files_of_the_project()
-        if name.split("/")[0] in ROOMS and name.endswith(
-            (".py", "/py.typed", ".json", ".html", ".css", ".js")
-        )
+        if name.split("/")[0] in ROOMS
+        and name.endswith((".py", "/py.typed", ".json", ".html", ".css", ".js"))
     }
     assert packed == expected
 

@@ -303,7 +303,7 @@ def test_settings_rise_from_file_over_environment_to_flags(
 
     assert ran.code == 0, ran.err
     config = Store.open("shelf").log.read(0).info["config"]
-    assert config["settings"]["folds"] == {"n_folds": 2, "seed": 7}
+    assert config["settings"]["folds"] == {"n_folds": 2, "seed": 7, "soundscapes": "site"}
     assert config["sources"]["folds.n_folds"] == "--set folds.n_folds"
     assert config["sources"]["folds.seed"] == "birdstack.toml:3"
     assert config["settings"]["acoustic"]["groups"] == ["wave", "indices"]

@@ -213,7 +213,7 @@ def test_a_copy_of_a_training_recording_is_nothing_to_judge_by(
 ) -> None:
     """The fold models have met it; it is neither scored nor judged by."""
     birds = Path(shutil.copytree(made / "birds", tmp_path / "birds"))
-    clip = sorted((birds / "train_audio" / "bird0").iterdir())[0]
+    clip = min((birds / "train_audio" / "bird0").iterdir())
     shutil.copy(clip, birds / "test_soundscapes" / "night_9.ogg")
     for words in (
         ("ingest", birds, "--store", tmp_path / "store", "--folds", FOLDS),
