@@ -77,7 +77,7 @@ def choose_prior(
         return scaled(prior.out_of_fold(places, fold[at], without=without), unit)[of_row]
 
     found = prior_weight(
-        nested[rows], terms(), table.truth[rows], table.window_fold[rows], without=terms
+        nested[rows], terms(), table.truth[rows], table.window_fold[rows], errors=2, without=terms
     )
     honest = np.array(nested)
     changed = np.isin(table.window_fold[rows], [k for k, w in found.by_fold.items() if w])

@@ -7,7 +7,7 @@ under a name, so that they lie in files of their own in their library's format.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from birdstack.stacking.class_model import ClassModel, FoldModel
 from birdstack.stacking.logistic import Linear
 from birdstack.stacking.stack_model import Scale, SharedLayer
-from birdstack.stacking.trees import Trees, read_trees
+from birdstack.stacking.trees import BaggedTrees, Trees, members_of, read_trees
 
 BOOSTERS = "boosters"
 _SUFFIX = {"lightgbm": "txt", "xgboost": "json"}
@@ -124,12 +124,17 @@ def _fold_model_back(kept: Mapping[str, Any], texts: Mapping[str, str]) -> FoldM
     )
 
 
-def _keep(trees: Trees, name: str, texts: dict[str, str]) -> str:
-    path = f"{BOOSTERS}/{name}.{_SUFFIX[trees.library]}"
-    texts[path] = trees.text()
-    return path
+def _keep(trees: Trees, name: str, texts: dict[str, str]) -> str | list[str]:
+    """Name of a booster's file; names of all, where it is a bag of them."""
+    members = members_of(trees)
+    names = [name] if len(members) == 1 else [f"{name}-{i}" for i in range(len(members))]
+    paths = [f"{BOOSTERS}/{one}.{_SUFFIX[trees.library]}" for one in names]
+    texts |= {path: member.text() for path, member in zip(paths, members, strict=True)}
+    return paths[0] if len(paths) == 1 else paths
 
 
-def _trees(name: str, texts: Mapping[str, str]) -> Trees:
-    library = "lightgbm" if name.endswith(".txt") else "xgboost"
-    return read_trees(library, texts[name])
+def _trees(names: str | Sequence[str], texts: Mapping[str, str]) -> Trees:
+    if not isinstance(names, str):
+        return BaggedTrees([_trees(name, texts) for name in names])
+    library = "lightgbm" if names.endswith(".txt") else "xgboost"
+    return read_trees(library, texts[names])

@@ -21,7 +21,7 @@ from birdstack.stacking.shipped import Shipped
 from birdstack.stacking.stack_folder import load_stack
 from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_table import StackTable
-from birdstack.stacking.trees import Trees
+from birdstack.stacking.trees import Trees, members_of
 from birdstack.store.errors import BirdstackError
 from birdstack.store.labels import UNKNOWN
 
@@ -81,7 +81,11 @@ def _gain(shipped: Shipped, stack: StackModel) -> dict[str, Any]:
 
 
 def _gains(trees: Trees, rounds: int | None) -> np.ndarray:
-    """Gain of each column; zeros where a column is never split on."""
+    """Gain of each column, mean over a bag; zeros where a column is never split on."""
+    return np.asarray(np.mean([_gains_of(one, rounds) for one in members_of(trees)], axis=0))
+
+
+def _gains_of(trees: Trees, rounds: int | None) -> np.ndarray:
     if trees.library == "lightgbm":
         import lightgbm as lgb  # noqa: PLC0415 - heavy
 
@@ -165,7 +169,12 @@ def _table(run: Run, domain: Domain, shipped: Shipped, seed: int) -> tuple[Stack
 
 
 def _contributions(trees: Trees, values: np.ndarray, rounds: int) -> np.ndarray:
-    """SHAP values `[row, column + 1]`; the last is what rows have in common."""
+    """SHAP values `[row, column + 1]`, mean over a bag; the last is what rows have in common."""
+    found = [_contributions_of(one, values, rounds) for one in members_of(trees)]
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _contributions_of(trees: Trees, values: np.ndarray, rounds: int) -> np.ndarray:
     if trees.library == "lightgbm":
         import lightgbm as lgb  # noqa: PLC0415 - heavy
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from birdstack.stacking.logistic import newton
 from birdstack.stacking.stack_settings import StackSettings
-from birdstack.stacking.trees import LightTrees, Trees, XgbTrees
+from birdstack.stacking.trees import BaggedTrees, LightTrees, Trees, XgbTrees
 from birdstack.store.labels import ABSENT, PRESENT
 
 _PLATT_RIDGE = 1.0
@@ -66,7 +66,21 @@ def fit_residual(
         settings: size, floors, library.
     """
     fit = _fit_light if settings.booster == "lightgbm" else _fit_xgb
-    return fit(columns, present, fold, offset, monotone=monotone, settings=settings)
+    seeds = range(settings.seed, settings.seed + settings.bags)
+    drawn = [
+        fit(
+            columns,
+            present,
+            fold,
+            offset,
+            monotone=monotone,
+            settings=settings.model_copy(update={"seed": seed}),
+        )
+        for seed in seeds
+    ]
+    if settings.bags == 1:
+        return drawn[0]
+    return {held: BaggedTrees([one[held] for one in drawn]) for held in drawn[0]}
 
 
 def _learnable(present: np.ndarray, fold: np.ndarray, held: int) -> np.ndarray | None:

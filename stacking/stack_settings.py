@@ -25,6 +25,7 @@ class StackSettings(BaseModel):
         l2: ridge on leaf values.
         feature_fraction: share of columns a tree sees.
         max_bin: bins of a column.
+        bags: boosters of each class and fold that differ in their seed alone, averaged.
         negatives: negatives drawn at random for each class; all positives are taken.
         neighbours: most confused classes whose scores a class sees.
         max_extra: extra columns a class sees at most.
@@ -51,6 +52,7 @@ class StackSettings(BaseModel):
     l2: float = Field(default=2.0, ge=0.1, le=1000)
     feature_fraction: float = Field(default=0.5, gt=0, le=1)
     max_bin: int = Field(default=63, ge=7, le=255)
+    bags: int = Field(default=1, ge=1, le=50)
     negatives: int = Field(default=5000, ge=10)
     neighbours: int = Field(default=8, ge=0, le=64)
     max_extra: int = Field(default=20, ge=0, le=200)

@@ -85,6 +85,7 @@ class Stacker:
         l2: float = 2.0,
         feature_fraction: float = 0.5,
         max_bin: int = 63,
+        bags: int = 1,
         negatives: int = 5000,
         neighbours: int = 8,
         max_extra: int = 20,
@@ -108,6 +109,7 @@ class Stacker:
         self.l2 = l2
         self.feature_fraction = feature_fraction
         self.max_bin = max_bin
+        self.bags = bags
         self.negatives = negatives
         self.neighbours = neighbours
         self.max_extra = max_extra

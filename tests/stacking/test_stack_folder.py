@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.rich_stack import QUICK, rich
 
+from birdstack.stacking.class_columns import ClassColumns
+from birdstack.stacking.controls import Material
 from birdstack.stacking.stack_folder import load_stack, save_stack
 from birdstack.stacking.stacker import Stacker
+from birdstack.stacking.trees import members_of
 from birdstack.store.errors import CorruptError, FormatVersionError, UsageError
 
 
@@ -93,3 +97,28 @@ def test_classes_that_differ_are_refused(stacker: Stacker, tmp_path: Path) -> No
         loaded.predict(replace(table, classes=("d", "c", "b", "a")))
     with pytest.raises(UsageError, match="backbones"):
         loaded.predict(replace(table, backbones=("another",)))
+
+
+@pytest.mark.parametrize("booster", ["lightgbm", "xgboost"])
+def test_a_bag_of_boosters_is_the_mean_of_its_seeds(booster: str, tmp_path: Path) -> None:
+    """Seeds differ, scores are averaged, and every member has a file of its own."""
+    table, fresh = rich(80), rich(40, seed=9)
+    usual: dict[str, Any] = {**QUICK, "booster": booster, "ship": "stack"}
+    bagged = Stacker(**usual, bags=3).fit(table).shipped_
+    alone = Stacker(**usual).fit(table).shipped_
+    assert bagged.stack is not None
+    assert alone.stack is not None
+    number, model = next(iter(bagged.stack.classes.items()))
+    held, fitted = next(iter(model.folds.items()))
+    same = alone.stack.classes[number].folds[held].trees
+    assert fitted.trees is not None
+    assert same is not None
+    members = members_of(fitted.trees)
+    assert len({member.text() for member in members}) == 3
+    assert members[0].text() == same.text()
+    columns = ClassColumns(Material(table), bagged.stack.plan)
+    rows = columns.of_class(number, np.arange(20))
+    apart = np.mean([member.raw(rows, 25) for member in members], axis=0)
+    np.testing.assert_array_equal(fitted.trees.raw(rows, 25), apart)
+    again = load_stack(save_stack(bagged, tmp_path / "stack"))
+    np.testing.assert_array_equal(again.predict(fresh), bagged.predict(fresh))
