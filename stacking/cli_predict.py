@@ -15,6 +15,7 @@ EPILOG = (
     "Examples:\n\n"
     "birdstack predict soundscapes --bundle bundle --out predicted\n\n"
     "birdstack predict soundscapes --stack birdstack-stack --out predicted\n\n"
+    "birdstack predict soundscapes --bundle bundle --out predicted --events raven,audacity\n\n"
     "birdstack predict sample --bundle bundle --out predicted --budget-minutes 110 --files 1100 "
     "--dry-run   (what would fit?)"
 )
@@ -53,6 +54,13 @@ def predict(
         str | None,
         typer.Option(metavar="N", help="Files that the budget is for; all: those in FOLDER."),
     ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(help="Events besides, with commas: raven, audacity, birdnet: DIR/events."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Value from which on a window is of an event.")
+    ] = 0.5,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -90,11 +98,24 @@ def predict(
         budget_minutes=budget_minutes,
         files=_count(files),
         dry_run=dry_run,
+        events=_formats(events),
+        threshold=threshold,
     )
     if bundle is not None:
         return run_predict(session, job, load_bundle(bundle))
     assert stack is not None, "one of the two was given"
     return run_predict(session, job, bundle_of_run(session, stack, kind))
+
+
+def _formats(listed: str | None) -> tuple[str, ...]:
+    from birdstack.stacking.event_tables import FORMATS
+
+    names = tuple(name.strip() for name in (listed or "").split(",") if name.strip())
+    wrong = [name for name in names if name not in FORMATS]
+    if wrong:
+        message = f"--events {wrong[0]!r}: events are written for {', '.join(FORMATS)}"
+        raise UsageError(message, remedy="name some of these, with commas")
+    return names
 
 
 def _count(files: str | None) -> int | None:

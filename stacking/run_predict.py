@@ -14,6 +14,9 @@ from birdstack.embeddings.engine import EngineKind, native_bf16, processors
 from birdstack.stacking.budget import Choice, choose
 from birdstack.stacking.bundle import STACK, Bundle, file_digest, load_bundle
 from birdstack.stacking.console import Reporter, counted
+from birdstack.stacking.event_input import read_window_scores
+from birdstack.stacking.event_tables import EventStyle, write_events
+from birdstack.stacking.events import EventConfig, find_events
 from birdstack.stacking.options import DONE, FAILED, INTERRUPTED, SKIPPED
 from birdstack.stacking.predict_output import Outputs
 from birdstack.stacking.predict_parts import WORK, PredictParts, read_plan
@@ -39,6 +42,8 @@ class PredictJob:
         budget_minutes: choose engine and fold models so that all files take no longer.
         files: how many files that is said of; None for those in the folder.
         dry_run: say what would be done, and do nothing.
+        events: formats that events are written in besides: `raven`, `audacity`, `birdnet`.
+        threshold: value from which on a window counts for an event.
     """
 
     folder: Path
@@ -49,6 +54,8 @@ class PredictJob:
     budget_minutes: float | None = None
     files: int | None = None
     dry_run: bool = False
+    events: tuple[str, ...] = ()
+    threshold: float = 0.5
 
     @property
     def threads(self) -> int:
@@ -112,10 +119,28 @@ def run_predict(session: Session, job: PredictJob, bundle: Bundle) -> int:
         f"written: {job.out / 'submission.csv'} ({counted(rows, 'row')}), "
         f"{job.out / 'predictions.parquet'}"
     )
+    if job.events and outputs.heard:
+        _write_events(reporter, job, bundle)
     code = DONE
     if skipped:
         code = SKIPPED if outputs.heard else FAILED
     return _finish(reporter, job, tally, code, skipped=skipped, rows=rows, unheard=unheard)
+
+
+def _write_events(reporter: Reporter, job: PredictJob, bundle: Bundle) -> None:
+    """Stretches of high values as tables for other programs; those of an earlier run go."""
+    scores = read_window_scores(job.out / "predictions.parquet")
+    found = find_events(scores, EventConfig(threshold=job.threshold))
+    files = write_events(
+        found,
+        scores.ends_s(),
+        job.out / "events",
+        job.events,
+        style=EventStyle(names=bundle.names),
+        replace=True,
+    )
+    reporter.say(f"written: {counted(len(found), 'event')} in {job.out / 'events'}")
+    reporter.event("events", events=len(found), files=files.files)
 
 
 def bundle_of_run(session: Session, run: Path, engine: EngineKind | None) -> Bundle:

@@ -510,3 +510,20 @@ def test_the_logistic_keeps_the_order() -> None:
     assert ((low > 0) & (high < 1)).all()
     assert (logistic(np.float32([-1e6, 1e6])) > 0).all()
     assert (logistic(np.float32([-1e6, 1e6])) < 1).all()
+
+
+def test_events_are_written_beside_and_anew(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    """The same events as `birdstack events` finds in the predictions; a wrong format is said."""
+    out = tmp_path / "out"
+    done(predict(folder, bundle, out, "--events", "raven", "--threshold", 0.4))
+    done(birdstack("events", out / "predictions.parquet", "--out", tmp_path / "same",
+                   "--threshold", 0.4, "--format", "raven"))  # fmt: skip
+    found = pl.read_csv(out / "events" / "events.csv")
+    assert found.equals(pl.read_csv(tmp_path / "same" / "events.csv"))
+    assert len(found) > 0
+    assert not (out / "events" / "audacity").exists()
+    done(predict(folder, bundle, out, "--events", "audacity", "--threshold", 0.99))
+    assert len(pl.read_csv(out / "events" / "events.csv")) < len(found)
+    wrong = predict(folder, bundle, out, "--events", "ravn")
+    assert wrong.code == 2
+    assert "'ravn'" in wrong.err
