@@ -9,14 +9,18 @@ apart: latitude then does name the species, and honestly. A planted code has .99
 
 Of a single class even that is no proof: a bird of one island has F1 1.0, and in 28 of 198
 random sets of classes of 2022 one latitude, to the fourth decimal, was that of one class and
-of no other. A flag is: a column of two values of which one is the class, over 10 recordings of
-5 groups, or window by window.
+of no other. A flag is: a column of two values that changes along with the class, window by
+window, or is that of clips with one label each. In soundscapes, one that is the same all
+through each recording is told, not refused. All F1 are what is beyond chance, for a class that is
+nearly everywhere goes along with anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +94,12 @@ class _Rows:
         truth = table.truth[rows]
         return cls(truth, member[rows], table.recording[rows], *np.nonzero(truth == PRESENT))
 
+    @cached_property
+    def clips(self) -> bool:
+        """Whether no label changes inside of a recording."""
+        same = self.recording[1:] == self.recording[:-1]
+        return not (same[:, None] & (self.truth[1:] != self.truth[:-1])).any()
+
     @property
     def n_classes(self) -> int:
         """Number of classes."""
@@ -143,7 +153,7 @@ def _names(
     judged = (recordings >= _RECORDINGS) & (groups >= _GROUPS)
     if not judged.any():
         return None
-    f1 = 2 * both / np.maximum(own + other, 1)
+    f1 = _beyond_chance(both, own, other, int(here.sum()))
     coded = float((column[here] == column[near[here]]).mean())
     finding = _all_classes(name, float(f1[judged].mean()), int(judged.sum()), coded)
     enough = _well_known(recordings, groups)
@@ -235,7 +245,9 @@ def _flag(
         return None
     where = f", {abs(lag)} windows {'on' if lag > 0 else 'back'}" if lag else ""
     why = f"one value of it is class {table.classes[number]!r}{where}: F1 {f1_best:.3f}"
-    certain = binary and f1_best >= _FLAG and not computed
+    # What is the same all through a soundscape may be a fact of its place: one class never stops
+    # there. Of clips with one label each, no fact of the place is one class and nothing else.
+    certain = (sings or (binary and rows.clips)) and f1_best >= _FLAG and not computed
     if not certain:
         why += ": a class that lives apart, or a column made from the label"
     return Finding(
@@ -285,6 +297,7 @@ def _agreement(rows: _Rows, place: np.ndarray, count: int, lag: int) -> np.ndarr
     total = np.bincount(place[inside], minlength=count)
     own = np.bincount(label, minlength=rows.n_classes)
     f1 = np.zeros(rows.n_classes)
+    n_inside = int(inside.sum())
     for pair, hit in zip(top.tolist(), most.tolist(), strict=True):
         number, value = divmod(pair, count)
         borne = total[value]
@@ -292,5 +305,22 @@ def _agreement(rows: _Rows, place: np.ndarray, count: int, lag: int) -> np.ndarr
             with_value = np.flatnonzero(inside & (place == value)) + lag
             labels = rows.truth[with_value, number]
             borne -= int(((labels != PRESENT) & (labels != ABSENT)).sum())
-        f1[number] = 2 * hit / max(own[number] + borne, 1)
+        f1[number] = _beyond_chance(hit, own[number], borne, n_inside)
     return f1
+
+
+def _beyond_chance(hits: Any, own: Any, other: Any, count: int) -> np.ndarray:
+    """F1 of what two markings of rows have in common, less what chance would give them.
+
+    A class that is in nearly all windows goes along with anything that is in nearly all of
+    them: so much is no sign of a leak. 1 where they are the same, 0 where they are by chance.
+
+    Args:
+        hits: rows with both marks.
+        own: rows with the one.
+        other: rows with the other.
+        count: of all rows.
+    """
+    chance = np.asarray(own, np.float64) * other / max(count, 1)
+    room = (np.asarray(own, np.float64) + other) / 2 - chance
+    return np.asarray(np.maximum((hits - chance) / np.where(room > 0, room, np.inf), 0))

@@ -341,7 +341,7 @@ HOSTILE = [
     "a" * 300 + ".ogg",
     "",
     "nul\x00byte.ogg",
-    'quo"te<>|?*.ogg',
+    'quota"<>|?*.ogg',
     "été/新しい.flac",
     "trailing. ",
 ]

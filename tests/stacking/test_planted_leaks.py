@@ -402,6 +402,21 @@ def test_a_flag_that_is_one_class_is_refused() -> None:
     assert check_table(with_columns(table, half=half)) == []
 
 
+def test_what_never_stops_at_a_site_is_no_leak() -> None:
+    """Insects in every window of one site, and nowhere else: its flag is told; others are let be."""
+    table = usual()
+    site = np.repeat(np.arange(len(table.recording_ids)) % 3 == 0, table.windows)
+    truth = table.truth.copy()
+    truth[:, 0], truth[:, 1] = site, 1
+    truth[::40, 1] = 0
+    table = table.with_truth(truth)
+    (finding,) = check_table(with_columns(table, site=site.astype(float)))
+    assert (finding.severity, finding.rule) == ("warning", "column_names_class")
+    nearly = np.ones(len(site))
+    nearly[::37] = 0
+    assert check_table(with_columns(table, nearly=nearly)) == []
+
+
 def test_an_owl_among_larks_is_told_where_the_column_was_computed() -> None:
     """Night is one class here, and no leak; a column of a bare table has to be left out."""
     table = focal()
