@@ -20,14 +20,24 @@ def tuning(run: Run) -> dict[str, Any]:
     told = told if isinstance(told, Mapping) else {}
     path = run.folder / "study.log"
     if not path.is_file():
-        if told:
-            return {"verdict": told.get("why", ""), "trials": [], **_importance(told, None)}
+        if told:  # the study lies in a database; the run kept what it said
+            trials = [
+                {
+                    "number": int(row["trial"]),
+                    "value": float(row["value"]),
+                    "best": float(row["best"]),
+                    "params": {name: float(value) for name, value in row["params"].items()},
+                }
+                for row in told.get("history", [])
+            ]
+            return {"verdict": told.get("why", ""), "trials": trials, **_importance(told, None)}
         return {"why": "the settings were not tuned: the usual ones were used"}
     try:
         study = _study(path)
     except Exception as error:  # noqa: BLE001 - a study is read by Optuna, which raises anything
         return {"why": f"{path.name} cannot be read: {str(error).splitlines()[0]}"}
-    best, trials = None, []
+    best: float | None = None
+    trials = []
     for trial in study.get_trials(deepcopy=False):
         if trial.value is None:
             continue

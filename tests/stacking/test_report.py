@@ -231,6 +231,22 @@ def test_every_trial_of_a_study_is_told(altered: Callable[[str], Path]) -> None:
     assert log.read_bytes() == written
 
 
+def test_a_study_in_a_database_is_told_by_what_the_run_kept(
+    altered: Callable[[str], Path],
+) -> None:
+    """No journal lies beside the run; its history stands in scores.json."""
+    copy = altered("study.log")
+    path = copy / "scores.json"
+    scores = json.loads(path.read_text("utf-8"))
+    trial = {"trial": 3, "value": 0.8, "best": 0.9, "params": {"l2": 2.0}, "seconds": 1.0}
+    scores["tuning"] = {"why": "enough", "history": [trial], "importance": {"l2": 1.0}}
+    path.write_text(json.dumps(scores), "utf-8")
+    found = make_report(read_run(copy), QUICK)["tuning"]
+    assert found["trials"] == [{"number": 3, "value": 0.8, "best": 0.9, "params": {"l2": 2.0}}]
+    assert found["verdict"] == "enough"
+    assert found["importance"] == [{"setting": "l2", "share": 1.0}]
+
+
 def test_worst_errors_are_the_worst(run: Path, report: dict[str, Any]) -> None:
     """The first missed window is the positive one that the largest share outranks."""
     _, truth, ours = _arrays(run, "shipped")
