@@ -22,9 +22,6 @@ from birdstack.stacking.shared_ranker import fit_ranker, rank_by, ranker_columns
 Params = Mapping[str, Any]
 """What a control learnt: JSON-able."""
 
-NO_LABELS = "no label"
-OTHER_FOLDS = "labels of the other folds"
-
 
 class Material(ScoreViews):
     """Views of the scores, and what several controls need, made once."""
@@ -82,11 +79,6 @@ class Control:
     fit: Callable[[Material, np.ndarray], Params] | None = None
     candidate: bool = True
     score_rows: Callable[[Material, Params, np.ndarray], np.ndarray] | None = None
-
-    @property
-    def fitted_on(self) -> str:
-        """What it has seen."""
-        return OTHER_FOLDS if self.fit else NO_LABELS
 
     def learn(self, material: Material, rows: np.ndarray) -> Params:
         """What it takes from the labels of some rows."""

@@ -25,6 +25,7 @@ from birdstack.features.place import VIEW_NAME, PlaceExtractor
 from birdstack.features.probe import AudioProbe
 from birdstack.stacking.bundle import Bundle
 from birdstack.stacking.bundle_networks import Fold, bundled_voice
+from birdstack.stacking.design_columns import DesignColumns
 from birdstack.stacking.design_table import assemble
 from birdstack.stacking.extractors import acoustic_extractor
 from birdstack.stacking.shipped import Shipped
@@ -103,6 +104,7 @@ class Predictor:
             for facts in bundle.facts.networks
         ]
         self._columns = _needed(bundle, self.shipped)
+        self._made = DesignColumns(bundle.design, bundle.shipped.components)
         pictures = [n.shared_picture for n in self.networks]
         self._acoustic = [
             (
@@ -190,7 +192,7 @@ class Predictor:
             recording.recording_id,
             folds,
             np.stack(logits, axis=1),
-            self._extra(found, sound.n_windows),
+            self._made.columns(found, n_windows=sound.n_windows),
             domain,
             sound.notes,
             {"acoustic": acoustic_s - started_s, "networks": networks_s - acoustic_s},
@@ -252,17 +254,6 @@ class Predictor:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _extra(self, found: Mapping[str, Mapping[str, np.ndarray]], n_windows: int) -> np.ndarray:
-        names = self.design.extra_names
-        extra = np.full((n_windows, len(names)), np.nan, dtype=np.float32)
-        at = 0
-        for pin in self.design.extras:
-            for column in pin.columns:
-                if pin.view in found:
-                    extra[:, at] = found[pin.view][column]
-                at += 1
-        return extra if names else np.empty((0, 0), dtype=np.float32)
 
     def _refuse_other_recipes(self) -> None:
         """Columns are made as those that the stack learnt from, or not at all."""
