@@ -1,8 +1,8 @@
 """Simple ways to combine backbones: what a stack has to beat, and what is used if it does not.
 
-Each says what it was fitted on. Those that learn from labels score a fold with what they
-learnt on the others; the rest look at no label at all. All but the three "as given" read
-scores whose fold models have been brought to one scale (`fold_scales`).
+Those that learn from labels (`fit`) score a fold with what they learnt on the others; the rest look
+at no label at all. All but the three "as given" read scores whose fold models have been brought
+to one scale (`fold_scales`).
 """
 
 from __future__ import annotations
