@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from birdstack.features.kernel_cache import _Kernel, _lock, kernel_folder
+from birdstack.features.kernel_cache import CachedKernel, file_lock, kernel_folder
 
 
 def compiled(function: Callable[..., None], types: str) -> Callable[..., None]:
@@ -26,7 +26,7 @@ def compiled(function: Callable[..., None], types: str) -> Callable[..., None]:
     kernel = _OtherKernel(function, types)
     folder = kernel_folder()
     if folder is not None and not kernel.load(folder):
-        with _lock(folder / "lock") as locked:
+        with file_lock(folder / "lock") as locked:
             if not kernel.load(folder):  # another process may have been first
                 kernel.compile()
                 if locked:
@@ -34,7 +34,7 @@ def compiled(function: Callable[..., None], types: str) -> Callable[..., None]:
     return kernel.compiled()
 
 
-class _OtherKernel(_Kernel):
+class _OtherKernel(CachedKernel):
     """A kernel that is not in the tables of this room; its file is named after its source."""
 
     def __init__(self, function: Callable[..., None], types: str) -> None:

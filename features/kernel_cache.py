@@ -126,13 +126,13 @@ def _fingerprint() -> str:
 def _prepare(precision: Precision) -> Kernels:
     """Load every kernel from the cache, or compile what is missing."""
     called = (name for name, (_, types, _) in _KERNELS.items() if types != PART)
-    kernels = {name: _Kernel(name, precision) for name in called}
+    kernels = {name: CachedKernel(name, precision) for name in called}
     folder = kernel_folder()
     if folder is None:
         return {name: kernel.compiled() for name, kernel in kernels.items()}
     missing = [kernel for kernel in kernels.values() if not kernel.load(folder)]
     if missing:
-        with _lock(folder / "lock") as locked:
+        with file_lock(folder / "lock") as locked:
             for kernel in missing:
                 if not kernel.load(folder):  # another process may have been first
                     kernel.compile()
@@ -156,7 +156,7 @@ _part = functools.cache(_dispatcher)
 """Such a kernel to be called by others, which compile it for the types that they give."""
 
 
-class _Kernel:
+class CachedKernel:
     """One kernel in one precision, on its way to machine code."""
 
     def __init__(self, name: str, precision: Precision) -> None:
@@ -227,7 +227,7 @@ class _Kernel:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
+def file_lock(path: Path) -> Iterator[bool]:
     """Hold the file's lock; False where it cannot be had (in time, or on this file system)."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -15,7 +15,7 @@ import numpy as np
 from birdstack.stacking.class_model import ClassModel, FoldModel
 from birdstack.stacking.logistic import Linear
 from birdstack.stacking.stack_model import Scale, SharedLayer
-from birdstack.stacking.trees import BaggedTrees, Trees, members_of, read_trees
+from birdstack.stacking.trees import BaggedTrees, Booster, Trees, members_of, read_trees
 
 BOOSTERS = "boosters"
 _SUFFIX = {"lightgbm": "txt", "xgboost": "json"}
@@ -135,6 +135,10 @@ def _keep(trees: Trees, name: str, texts: dict[str, str]) -> str | list[str]:
 
 def _trees(names: str | Sequence[str], texts: Mapping[str, str]) -> Trees:
     if not isinstance(names, str):
-        return BaggedTrees([_trees(name, texts) for name in names])
-    library = "lightgbm" if names.endswith(".txt") else "xgboost"
-    return read_trees(library, texts[names])
+        return BaggedTrees([_booster(name, texts) for name in names])
+    return _booster(names, texts)
+
+
+def _booster(name: str, texts: Mapping[str, str]) -> Booster:
+    library = "lightgbm" if name.endswith(".txt") else "xgboost"
+    return read_trees(library, texts[name])

@@ -1,7 +1,7 @@
 """What a prediction has finished: scores of each recording on disk, so that a killed run goes on.
 
 ```
-DIR/work/
+work/                 in the folder of the results
   plan.json           bundle, engine, fold models: scores of other plans are not mixed in
   done.jsonl          a line for each finished recording: content hash, windows, SHA-256
   scores/<name>.npy   float32 [window, class]

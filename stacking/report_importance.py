@@ -21,7 +21,7 @@ from birdstack.stacking.shipped import Shipped
 from birdstack.stacking.stack_folder import load_stack
 from birdstack.stacking.stack_model import StackModel
 from birdstack.stacking.stack_table import StackTable
-from birdstack.stacking.trees import Trees, members_of
+from birdstack.stacking.trees import Booster, Trees, members_of
 from birdstack.store.errors import BirdstackError
 from birdstack.store.labels import UNKNOWN
 
@@ -85,7 +85,7 @@ def _gains(trees: Trees, rounds: int | None) -> np.ndarray:
     return np.asarray(np.mean([_gains_of(one, rounds) for one in members_of(trees)], axis=0))
 
 
-def _gains_of(trees: Trees, rounds: int | None) -> np.ndarray:
+def _gains_of(trees: Booster, rounds: int | None) -> np.ndarray:
     if trees.library == "lightgbm":
         import lightgbm as lgb  # noqa: PLC0415 - heavy
 
@@ -174,7 +174,7 @@ def _contributions(trees: Trees, values: np.ndarray, rounds: int) -> np.ndarray:
     return np.asarray(np.mean(found, axis=0))
 
 
-def _contributions_of(trees: Trees, values: np.ndarray, rounds: int) -> np.ndarray:
+def _contributions_of(trees: Booster, values: np.ndarray, rounds: int) -> np.ndarray:
     if trees.library == "lightgbm":
         import lightgbm as lgb  # noqa: PLC0415 - heavy
 

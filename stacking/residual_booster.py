@@ -15,7 +15,7 @@ import numpy as np
 
 from birdstack.stacking.logistic import newton
 from birdstack.stacking.stack_settings import StackSettings
-from birdstack.stacking.trees import BaggedTrees, LightTrees, Trees, XgbTrees
+from birdstack.stacking.trees import BaggedTrees, Booster, LightTrees, Trees, XgbTrees
 from birdstack.store.labels import ABSENT, PRESENT
 
 _PLATT_RIDGE = 1.0
@@ -79,7 +79,7 @@ def fit_residual(
         for seed in seeds
     ]
     if settings.bags == 1:
-        return drawn[0]
+        return dict(drawn[0])
     return {held: BaggedTrees([one[held] for one in drawn]) for held in drawn[0]}
 
 
@@ -96,7 +96,7 @@ def _fit_light(
     *,
     monotone: list[int],
     settings: StackSettings,
-) -> dict[int, Trees]:
+) -> dict[int, Booster]:
     import lightgbm as lgb  # noqa: PLC0415 - heavy
 
     parameters: dict[str, Any] = {
@@ -127,7 +127,7 @@ def _fit_light(
         params=parameters,
         free_raw_data=False,
     ).construct()
-    fitted: dict[int, Trees] = {}
+    fitted: dict[int, Booster] = {}
     for held, start in offset.items():
         learn = _learnable(present, fold, held)
         if learn is None:
@@ -150,7 +150,7 @@ def _fit_xgb(
     *,
     monotone: list[int],
     settings: StackSettings,
-) -> dict[int, Trees]:
+) -> dict[int, Booster]:
     import xgboost as xgb  # noqa: PLC0415 - heavy
 
     parameters = {
@@ -170,7 +170,7 @@ def _fit_xgb(
         "seed": settings.seed,
         "verbosity": 0,
     }
-    fitted: dict[int, Trees] = {}
+    fitted: dict[int, Booster] = {}
     for held, start in offset.items():
         learn = _learnable(present, fold, held)
         if learn is None:

@@ -18,8 +18,8 @@ _WORTHWHILE = 256
 """Rows after which a booster's trees are laid out anew: less are scored before that is done."""
 
 
-class Trees(Protocol):
-    """A fitted booster."""
+class Booster(Protocol):
+    """A fitted booster of one of the libraries."""
 
     library: str
 
@@ -112,7 +112,7 @@ class BaggedTrees:
         members: the boosters.
     """
 
-    def __init__(self, members: Sequence[Trees]) -> None:
+    def __init__(self, members: Sequence[Booster]) -> None:
         self.members = tuple(members)
         self.library = self.members[0].library
 
@@ -120,13 +120,12 @@ class BaggedTrees:
         """Mean of the members' sums of first trees."""
         return np.asarray(np.mean([one.raw(columns, trees) for one in self.members], axis=0))
 
-    def text(self) -> str:
-        """There is none for all of them: ask the members."""
-        message = "bagged boosters have a text each"
-        raise NotImplementedError(message)
+
+Trees = Booster | BaggedTrees
+"""What stands in a model: one booster, or a bag of them."""
 
 
-def members_of(trees: Trees) -> tuple[Trees, ...]:
+def members_of(trees: Trees) -> tuple[Booster, ...]:
     """The boosters that stand behind one: itself, or those of a bag."""
     return trees.members if isinstance(trees, BaggedTrees) else (trees,)
 
@@ -134,7 +133,7 @@ def members_of(trees: Trees) -> tuple[Trees, ...]:
 _LIBRARIES: dict[str, Any] = {"lightgbm": LightTrees, "xgboost": XgbTrees}
 
 
-def read_trees(library: str, text: str) -> Trees:
+def read_trees(library: str, text: str) -> Booster:
     """A booster from its text.
 
     Raises:
@@ -143,5 +142,5 @@ def read_trees(library: str, text: str) -> Trees:
     if library not in _LIBRARIES:
         message = f"booster library {library!r} is none of {', '.join(_LIBRARIES)}"
         raise CorruptError(message, remedy="load the stack with the birdstack that wrote it")
-    trees: Trees = _LIBRARIES[library](text)
-    return trees
+    booster: Booster = _LIBRARIES[library](text)
+    return booster

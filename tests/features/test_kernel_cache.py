@@ -20,8 +20,8 @@ from birdstack.features.fused_plan import FrontEnd
 from birdstack.features import kernel_cache
 
 compiled = []
-original = kernel_cache._Kernel.compile
-kernel_cache._Kernel.compile = lambda self: compiled.append(self.file) or original(self)
+original = kernel_cache.CachedKernel.compile
+kernel_cache.CachedKernel.compile = lambda self: compiled.append(self.file) or original(self)
 samples = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
 picture = SpectralPass(FrontEnd()).log_mel(samples)
 print(len(compiled), float(picture.astype(np.float64).sum()).hex())
@@ -131,9 +131,9 @@ def test_a_lock_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     """A process that holds the lock for ever costs time, not the run."""
     monkeypatch.setattr(kernel_cache, "_PATIENCE_S", 0.2)
     path = tmp_path / "lock"
-    with kernel_cache._lock(path) as first, kernel_cache._lock(path) as second:
+    with kernel_cache.file_lock(path) as first, kernel_cache.file_lock(path) as second:
         assert (first, second) == (True, False)
-    with kernel_cache._lock(tmp_path / "lock") as third:
+    with kernel_cache.file_lock(tmp_path / "lock") as third:
         assert third
 
 

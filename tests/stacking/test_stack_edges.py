@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.layers import fitted, shipped
 from support.rich_stack import QUICK, rich
+from support.small_stacks import many_classes
 
 from birdstack.stacking.stack_settings import StackSettings
 from birdstack.stacking.stack_table import FOCAL, SOUNDSCAPES, StackTable
@@ -150,21 +151,7 @@ def test_guards_look_at_soundscapes_where_there_are_any() -> None:
 
 def test_a_thousand_classes_in_seconds() -> None:
     """Thirty of them with layers of their own, a hundred windows, few trees."""
-    rng = np.random.default_rng(0)
-    recordings, n_classes = 25, 1000
-    truth = np.zeros((recordings * 4, n_classes), np.int8)
-    truth[:, :30] = rng.random((recordings * 4, 30)) < 0.3
-    names = [f"r{number:03d}" for number in range(recordings)]
-    table = StackTable(
-        recording_ids=names,
-        windows=np.full(recordings, 4),
-        groups=names,
-        fold=np.arange(recordings) % 3,
-        backbones=("net",),
-        classes=tuple(f"c{number:04d}" for number in range(n_classes)),
-        logits=(truth + rng.normal(size=truth.shape))[None].astype(np.float32),
-        truth=truth,
-    )
+    table = many_classes(singing=30, recordings=25)
     begun_s = time.process_time()
     stack = fitted(table, settings(trees=(5,), shared_trees=5))
     scores = shipped(table, stack).predict(table)

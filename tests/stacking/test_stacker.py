@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from support.rich_stack import QUICK, rich
-from support.small_stacks import Small, small_stack
+from support.small_stacks import Small, many_classes, small_stack
 
 from birdstack.embeddings.auc import macro_auc
 from birdstack.stacking.class_columns import ClassColumns
@@ -249,22 +249,8 @@ def test_a_column_that_names_the_recording_does_not_flatter() -> None:
 
 def test_many_classes() -> None:
     """A thousand classes, most without a positive, in one go."""
-    rng = np.random.default_rng(0)
-    n_classes, recordings = 1000, 24
-    truth = np.zeros((recordings * 4, n_classes), np.int8)
-    truth[:, :10] = rng.random((recordings * 4, 10)) < 0.3
-    names = [f"r{number:03d}" for number in range(recordings)]
-    table = StackTable(
-        recording_ids=names,
-        windows=np.full(recordings, 4),
-        groups=names,
-        fold=np.arange(recordings) % 3,
-        backbones=("net",),
-        classes=tuple(f"c{number:04d}" for number in range(n_classes)),
-        logits=(truth + rng.normal(size=truth.shape))[None].astype(np.float32),
-        truth=truth,
-    )
+    table = many_classes(singing=10, recordings=24)
     stacker = Stacker(ship="stack", **QUICK).fit(table)  # type: ignore[arg-type]
     assert len(stacker.report_["fallbacks"]) >= 990
     assert np.isfinite(stacker.nested_).all()
-    assert macro_auc(stacker.nested_, truth).value > 0.6
+    assert macro_auc(stacker.nested_, table.truth).value > 0.6

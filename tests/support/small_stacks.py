@@ -217,3 +217,22 @@ def _prior(
         np.broadcast_to(out_of_fold[:, None], spread),
         np.broadcast_to(fresh[:, None], again),
     ]
+
+
+def many_classes(singing: int, recordings: int) -> StackTable:
+    """A thousand classes of which the first few sing; recordings of four windows, three folds."""
+    rng = np.random.default_rng(0)
+    n_classes = 1000
+    truth = np.zeros((recordings * 4, n_classes), np.int8)
+    truth[:, :singing] = rng.random((recordings * 4, singing)) < 0.3
+    names = [f"r{number:03d}" for number in range(recordings)]
+    return StackTable(
+        recording_ids=names,
+        windows=np.full(recordings, 4),
+        groups=names,
+        fold=np.arange(recordings) % 3,
+        backbones=("net",),
+        classes=tuple(f"c{number:04d}" for number in range(n_classes)),
+        logits=(truth + rng.normal(size=truth.shape))[None].astype(np.float32),
+        truth=truth,
+    )
